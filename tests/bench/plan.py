@@ -19,6 +19,8 @@ class Plan:
     backlogs: Sequence[int]
     large_text_bytes: int
     large_pages: int
+    listing: Sequence[int]
+    listing_s: float
 
     @classmethod
     def full(cls) -> Self:
@@ -34,6 +36,8 @@ class Plan:
             backlogs=(1_000, 10_000),
             large_text_bytes=15 << 20,
             large_pages=5_000,
+            listing=(50, 50_000),
+            listing_s=5.0,
         )
 
     @classmethod
@@ -50,4 +54,6 @@ class Plan:
             backlogs=(300, 1_000),
             large_text_bytes=4 << 20,
             large_pages=500,
+            listing=(50, 2_000),
+            listing_s=2.0,
         )

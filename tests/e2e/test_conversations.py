@@ -1,5 +1,6 @@
 """`aquifer chat` with questions from a pipe, and the commands for conversations."""
 
+import json
 import uuid
 
 import pytest
@@ -80,6 +81,34 @@ def test_an_answer_of_a_conversation_gets_feedback(stack, well):
     assert given == {"answer": answer, "rating": "bad", "reason": "too short"}
     [unknown] = stack.json("feedback", str(uuid.uuid4()), "good")
     assert unknown["error"]["reason"] == "ANSWER_UNKNOWN"
+
+
+def test_answers_are_exported_and_good_ones_are_questions_to_measure_with(stack, well, tmp_path):
+    conversation, [first, second] = chat(stack, "-c", well, typed=f"{FIRST}\n{SECOND}\n")
+    for steps in (first, second):
+        stack.json("feedback", steps[1]["answer"], "good", "--reason", "right")
+    file = tmp_path / "answers.jsonl"
+    [counts] = stack.json("conversations", "export", "--output", str(file))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert counts == {"output": str(file), "answers": len(rows), "withheld": 0}
+    own = [one for one in rows if one["conversation"] == conversation]
+    assert [(one["question"], one["message"]) for one in own] == [(FIRST, 2), (SECOND, 4)]
+    assert own[0]["answer"] == first[1]["answer"]
+    assert own[0]["settings"]["collection"] == well
+    assert own[0]["feedback"]["reason"] == "right"
+    assert "forty metres" in own[0]["citations"][0]["passage"]["text"]
+    _, _, shown, *_ = stack.json("conversations", "show", conversation)
+    assert shown["citations"] == own[0]["citations"]
+    everybody = stack.json("conversations", "export", "--output", str(file), "--all")
+    assert everybody[0]["answers"] >= len(rows)
+
+    queries, qrels = str(tmp_path / "queries.jsonl"), str(tmp_path / "qrels.tsv")
+    options = ("--queries", queries, "--qrels", qrels, "-c", well)
+    [written] = stack.json("eval", "feedback", *options)
+    assert written == {"questions": 1, "left_out": 1}
+    [record] = stack.json("eval", "retrieval", *options)
+    assert record["documents"]["sent"] == 0
+    assert record["figures"]["Recall@10"]["value"] == 1
 
 
 def test_for_people_it_shows_text_citations_and_how_to_go_on(stack, well):

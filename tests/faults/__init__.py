@@ -1,5 +1,5 @@
 """The fault campaign: kills parts under load, then checks that nothing is lost, doubled or stuck.
 
-`load` and `upstream` work, `injection` and `space` break, `journal` writes both down, `evidence`
-reads the stores afterwards, `checker` and `order` compare the two.
+`load`, `upstream` and `conversing` work, `injection` and `space` break, `journal` writes it down,
+`evidence` reads the stores afterwards, `checker`, `order` and `conversation_checker` compare them.
 """

@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 
 from chassis.events.topology import ACK_WAIT_S
-from tests.faults.campaign import Report, running_campaign
+from tests.faults.campaign import running_campaign
+from tests.faults.report import Report
 from tests.faults.summary import summarize
 
 SHOWN = 10

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -29,15 +28,18 @@ from stack.ports import LOOPBACK
 from stack.up import Stack
 from tests.faults import evidence as reading
 from tests.faults.checker import KEPT_MAX, unsettled, violations
+from tests.faults.conversation_campaign import ConversationCampaign
+from tests.faults.conversation_checker import count_conversations
 from tests.faults.evidence import Evidence
 from tests.faults.injection import Injector, Plan
-from tests.faults.journal import Facts, Journal
+from tests.faults.journal import Journal
 from tests.faults.load import COLLECTION, Load
 from tests.faults.order import count_decided
 from tests.faults.outsider import make_key, open_outsider
 from tests.faults.passing_tenant import PassingTenant, wait_until_gone
 from tests.faults.profile_change import change_profile
 from tests.faults.replicas import running_replicas
+from tests.faults.report import Report
 from tests.faults.upkeep import (
     discard_unreadable,
     draw_live,
@@ -74,49 +76,6 @@ SETTINGS = {
     # What some runs flip to and back.
     "AQUIFER_MORE_EMBEDDERS": "null",
 }
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What one run did and found; `faults` as they stand in the journal.
-
-    `accepted` uploads and `decided` documents, see `count_decided`, are those of all runs so far.
-    """
-
-    run: int
-    faults: list[Facts] = field(default_factory=list)
-    lost_store: str = ""
-    flipped_to: str = ""
-    deleted_tenant: str = ""
-    outsider_answers: int = 0
-    accepted: int = 0
-    decided: int = 0
-    settle_s: float = 0.0
-    violations: list[str] = field(default_factory=list)
-
-    @property
-    def counted(self) -> bool:
-        """Whether an operation was in flight at each fault."""
-        return all(fault["in_flight"] for fault in self.faults)
-
-    def line(self) -> str:
-        """For people."""
-        verdict = "ok" if not self.violations else f"{len(self.violations)} VIOLATIONS"
-        verdict = verdict if self.counted else f"{verdict} (not counted: nothing in flight)"
-        kills = [fault["part"] for fault in self.faults if fault["fault"] == "kill"]
-        done = [f"killed {', '.join(kills)}"]
-        for fault in self.faults:
-            if fault["fault"] == "stop":
-                done.append(f"stopped {fault['part']} for {fault['seconds']:.1f} s")
-            elif fault["fault"] == "full":
-                done.append(f"{fault['what']} of nats full for {fault['seconds']:.1f} s")
-        done += [f"store of {self.lost_store} deleted"] if self.lost_store else []
-        done += [f"flipped to {self.flipped_to}"] if self.flipped_to else []
-        done += [f"tenant {self.deleted_tenant} deleted"] if self.deleted_tenant else []
-        return (
-            f"run {self.run:>3}: {'; '.join(done)}; {self.accepted} accepted so far; "
-            f"settled in {self.settle_s:.1f} s; {verdict}"
-        )
 
 
 @contextmanager
@@ -156,6 +115,8 @@ class Campaign:
         self.pages = pages
         self.journal = Journal(stack.data.path.parent / "journal.jsonl")
         self.injector = Injector(stack, self.journal)
+        path = stack.data.path.parent / "conversations.jsonl"
+        self.conversations = ConversationCampaign(endpoints, seed, path)
         self._ordered: list[str] = []
         self._outsider_key = ""
 
@@ -173,9 +134,11 @@ class Campaign:
             tenant = self._passing_tenant(clients, number)
             async with (
                 open_outsider(clients[number % len(clients)], self._outsider_key) as outsider,
+                self.conversations.open(number) as conversing,
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(load.until(stop))
+                group.create_task(conversing.until(stop))
                 group.create_task(outsider.search_until(stop))
                 changing = group.create_task(self._change_profile(clients, number))
                 if tenant:
@@ -208,14 +171,18 @@ class Campaign:
             report.decided = count_decided(self.journal, evidence)
             for client in clients:
                 report.violations += await self.found_though_deleted(client, evidence)
+            report.violations += await self.conversations.find_violations(number, self.dsn)
         report.accepted = len(self.journal.accepted())
+        report.conversations, report.messages, report.repeats = count_conversations(
+            self.conversations.journal
+        )
         return report
 
     async def _keep_up(self, clients: Sequence[Client], dice: random.Random) -> list[str]:
         """Loses data of stores and publishes unreadable events; operators make that good."""
         client, tenant = dice.choice(clients), self.endpoints[0].tenant
         unreadable = await publish_unreadable(self.stack.nats, tenant)
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             lost = draw_live(connection, dice)
             lose_passages(connection, lost[::2])
             live, *_ = reading.read_profiles(connection)
@@ -246,6 +213,7 @@ class Campaign:
         except CommandError as error:
             if error.reason != "COLLECTION_EXISTS":
                 raise
+        await self.conversations.set_up(client)
         self._outsider_key = await make_key(client)
 
     async def _change_profile(self, clients: Sequence[Client], number: int) -> str:
@@ -336,7 +304,7 @@ class Campaign:
     async def evidence(self) -> Evidence:
         """Reads the stores as they are now."""
         evidence = Evidence()
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             reading.read_tables(connection, evidence)
         async with reading.jetstream(self.stack.nats) as js:
             await reading.read_bus(js, evidence)
@@ -354,14 +322,15 @@ class Campaign:
     async def _pending(self) -> Evidence:
         """Only what is still on its way."""
         evidence = Evidence()
-        with psycopg.connect(self._dsn, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn, connect_timeout=5) as connection:
             reading.read_pending(connection, evidence)
         async with reading.jetstream(self.stack.nats) as js:
             await reading.read_durables(js, evidence)
         return evidence
 
     @property
-    def _dsn(self) -> str:
+    def dsn(self) -> str:
+        """The database as its superuser sees it."""
         return self.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
 
     async def found_though_deleted(self, client: Client, evidence: Evidence) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from tests.faults.campaign import Report
 from tests.faults.injection import has_group
+from tests.faults.report import Report
 
 KINDS = {
     "lost": ("lost", "not deleted", "found though deleted"),
@@ -23,7 +23,8 @@ class Summary:
     `group_kills` are kills of a part for which several deliveries of one durable awaited
     acknowledgement, `open_uploads` the uploads without an answer at all kills together;
     `limited_searches` are those of a key that may not see all documents, and `shown` what it found
-    of the others; `other` are violations of no other kind.
+    of the others; `repeats` are answers to messages that were sent more than once; `other` are
+    violations of no other kind.
     """
 
     seed: int
@@ -40,6 +41,9 @@ class Summary:
     tenants_deleted: int
     broker_full: int
     limited_searches: int
+    conversations: int
+    messages: int
+    repeats: int
     lost: int
     doubled: int
     stuck: int
@@ -93,6 +97,9 @@ def summarize(seed: int, reports: Sequence[Report], long_stop_s: float) -> Summa
         stores_deleted=sum(bool(report.lost_store) for report in reports),
         tenants_deleted=sum(bool(report.deleted_tenant) for report in reports),
         limited_searches=sum(report.outsider_answers for report in reports),
+        conversations=reports[-1].conversations if reports else 0,
+        messages=reports[-1].messages if reports else 0,
+        repeats=reports[-1].repeats if reports else 0,
         broker_full=sum(fault["fault"] == "full" for fault in faults),
         settle_median_s=median(settle),
         settle_max_s=max(settle),

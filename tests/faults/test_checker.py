@@ -258,8 +258,7 @@ def accepted(campaign: Campaign) -> list[str]:
 @pytest.mark.parametrize("defect", IN_ROWS)
 def test_a_defect_planted_in_postgres_is_found(campaign, clean, defect):
     statement, expected = IN_ROWS[defect]
-    dsn = campaign.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(campaign.dsn) as connection:
         assert again(campaign, connection, clean) == []
         changed = psycopg.ClientCursor(connection)  # which can run several statements at once
         changed.execute(statement.encode(), {"accepted": accepted(campaign)})
@@ -328,8 +327,7 @@ def test_defects_planted_in_the_vector_store_are_found(campaign, clean):
 def test_a_delete_that_left_something_behind_is_found(campaign, clean):
     """A passage, a chunk and bytes of a document whose delete was acknowledged."""
     deleted = next(iter(campaign.journal.deleted()))
-    dsn = campaign.stack.postgres.superuser_dsn.rsplit("/", 1)[0] + "/aquifer"
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(campaign.dsn) as connection:
         connection.execute(
             "INSERT INTO ingest.chunks SELECT (c).* FROM (SELECT jsonb_populate_record(i,"
             " jsonb_build_object('document', %s::text, 'version', 1)) AS c"

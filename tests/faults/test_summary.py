@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from chassis.events.topology import ACK_WAIT_S
-from tests.faults.campaign import Report
 from tests.faults.injection import STORE_EVERY, STORES, Plan, has_group
 from tests.faults.journal import Journal
+from tests.faults.report import Report
 from tests.faults.summary import kind_of, summarize
 
 PARTS = ["auth", "auth-2", "ingest", "ingest-2", "nats", "postgres", "vectors"]

@@ -194,21 +194,24 @@ def step_json(step: AskResponse) -> dict[str, object]:
         case "citation":
             return {"step": "citation", **citation_json(step.citation)}
         case _:
-            finished = step.finished
-            return {
-                "step": "finished",
-                "reason": FinishReason.Name(finished.reason).removeprefix("FINISH_REASON_"),
-                "model": finished.model,
-                "generative": finished.generative,
-                "confidence": finished.confidence if finished.HasField("confidence") else None,
-                "degraded": finished.degraded,
-                "prompt": finished.prompt,
-                "verdicts": list(map(verdict_json, finished.verdicts)),
-                "usage": {
-                    "input_tokens": finished.usage.input_tokens,
-                    "output_tokens": finished.usage.output_tokens,
-                },
-            }
+            return {"step": "finished", **finished_json(step.finished)}
+
+
+def finished_json(finished: pb.AnswerFinished) -> dict[str, object]:
+    """The end of an answer for machines."""
+    return {
+        "reason": FinishReason.Name(finished.reason).removeprefix("FINISH_REASON_"),
+        "model": finished.model,
+        "generative": finished.generative,
+        "confidence": finished.confidence if finished.HasField("confidence") else None,
+        "degraded": finished.degraded,
+        "prompt": finished.prompt,
+        "verdicts": list(map(verdict_json, finished.verdicts)),
+        "usage": {
+            "input_tokens": finished.usage.input_tokens,
+            "output_tokens": finished.usage.output_tokens,
+        },
+    }
 
 
 def verdict_json(verdict: pb.Verdict) -> dict[str, object]:

@@ -4,6 +4,7 @@ Like all commands they import what they need when they run.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from aquifer_cli.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
     from aquifer.query.v1.conversation_service_pb2 import Conversation, Message
+    from aquifer_cli import exporting
     from aquifer_cli.client import Client
 
 __all__ = ["cli"]
@@ -98,7 +100,7 @@ def feedback(run: Run, answer: str, rating: str, reason: str) -> int:
 
 @cli.group("conversations", cls=Commands)
 def conversations_() -> None:
-    """Lists, shows, renames and deletes conversations."""
+    """Lists, shows, exports, renames and deletes conversations."""
 
 
 @command(conversations_, "list", examples="  aquifer conversations list --json | jq .title")
@@ -123,7 +125,7 @@ def list_conversations(run: Run) -> int:
 )
 @_CONVERSATION
 def show_conversation(run: Run, conversation: str) -> int:
-    """Shows the settings of a conversation and its messages.
+    """Shows the settings of a conversation and its messages with their sources.
 
     With --json: one object for the conversation, then one for each message.
     """
@@ -133,7 +135,9 @@ def show_conversation(run: Run, conversation: str) -> int:
 
     async def work(client: "Client") -> "tuple[Conversation, list[Message]]":
         found = await conversations.get(client, name)
-        return found, [one async for one in conversations.list_messages(client, name)]
+        return found, [
+            one async for one in conversations.list_messages(client, name, citations=True)
+        ]
 
     found, messages = run.with_client(work)
     if run.screen.machine:
@@ -141,6 +145,49 @@ def show_conversation(run: Run, conversation: str) -> int:
         for one in messages:
             run.screen.record(conversations.message_json(one))
     show_conversations.show_messages(run.screen, found, messages)
+    return 0
+
+
+@command(
+    conversations_,
+    "export",
+    examples="""\
+  aquifer conversations export --output answers.jsonl
+  aquifer conversations export --output january.jsonl --from 2026-01-01 --to 2026-02-01 --all""",
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSONL file.")
+@click.option("--from", "start", default="", help="Only answers from this time on; UTC.")
+@click.option("--to", "end", default="", help="Only answers before this time; UTC.")
+@click.option(
+    "--all", "all_principals", is_flag=True, help="Those of every key; needs the scope operate."
+)
+def export_conversations(
+    run: Run, output: Path, start: str, end: str, *, all_principals: bool
+) -> int:
+    """Exports answers with everything that is recorded of them.
+
+    A line for each answer, oldest first, also outside of conversations: its question, settings,
+    citations, model, feedback and times. After an interruption the same command goes on. What was
+    deleted, or what the key may not see, has no text.
+    """
+    from aquifer_cli import exporting
+    from aquifer_cli.outputs import check_folder
+
+    check_folder(output)
+    request = exporting.make_request(start, end, all_principals=all_principals)
+    with run.screen.show_progress(answers=None) as bars:
+
+        async def work(client: "Client") -> "exporting.Exported":
+            return await exporting.export(
+                client, request, output, done=bars["answers"].advance, note=run.screen.note
+            )
+
+        exported = run.with_client(work)
+    if run.screen.machine:
+        counts = {"answers": exported.answers, "withheld": exported.withheld}
+        run.screen.record({"output": str(output), **counts})
+    lacking = f", {exported.withheld:,} of them without text" if exported.withheld else ""
+    run.screen.say(f"{exported.answers:,} answers in {output}{lacking}")
     return 0
 
 

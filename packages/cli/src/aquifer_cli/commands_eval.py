@@ -56,14 +56,21 @@ def _add_outputs(function: Callable[..., Any]) -> Callable[..., Any]:
   aquifer eval retrieval --corpus corpus.jsonl --queries queries.jsonl --qrels qrels.tsv \\
       --against before.json --plot changes.png""",
 )
-@click.option("--corpus", type=_FILE, required=True, help="JSONL file: _id, title, text.")
+@click.option(
+    "--corpus", type=_FILE, help="JSONL file: _id, title, text; default: what the collection has."
+)
 @click.option("--queries", type=_FILE, required=True, help="JSONL file: _id, text.")
 @click.option(
     "--qrels", type=_FILE, required=True, help="TSV file with header: query-id, corpus-id, score."
 )
 @_add_outputs
 def retrieval(
-    run: Run, corpus: Path, queries: Path, qrels: Path, collection: str, **outputs: Path | None
+    run: Run,
+    corpus: Path | None,
+    queries: Path,
+    qrels: Path,
+    collection: str,
+    **outputs: Path | None,
 ) -> int:
     """Measures how well searches find the relevant documents.
 
@@ -88,7 +95,9 @@ def retrieval(
 @click.option(
     "--questions", type=_FILE, required=True, help="JSONL file: _id, question, answers, answerable."
 )
-@click.option("--passages", type=_FILE, required=True, help="JSONL file: _id, title, text.")
+@click.option(
+    "--passages", type=_FILE, help="JSONL file: _id, title, text; default: what the collection has."
+)
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
 @click.option(
     "--limit",
@@ -101,7 +110,7 @@ def retrieval(
 def answers(
     run: Run,
     questions: Path,
-    passages: Path,
+    passages: Path | None,
     model: str,
     limit: int,
     seed: int,
@@ -122,7 +131,69 @@ def answers(
     return measure_answers(run, options, questions, model=model, limit=limit, seed=seed)
 
 
-def _check(corpus: Path, collection: str, outputs: dict[str, Path | None]) -> "Options":
+@command(
+    evaluate,
+    "feedback",
+    examples="""\
+  aquifer eval feedback -c handbook --queries good.jsonl --qrels good.tsv
+  aquifer eval retrieval -c handbook --queries good.jsonl --qrels good.tsv --out before.json""",
+)
+@click.option("--collection", "-c", required=True, help="Collection of the cited documents.")
+@click.option("--queries", type=_FILE, help="JSONL file to write: _id, text.")
+@click.option("--qrels", type=_FILE, help="TSV file to write: query-id, corpus-id, score.")
+@click.option("--questions", type=_FILE, help="JSONL file to write: _id, question, answers.")
+@click.option("--from", "start", default="", help="Only answers from this time on; UTC.")
+@click.option("--to", "end", default="", help="Only answers before this time; UTC.")
+@click.option(
+    "--all", "all_principals", is_flag=True, help="Those of every key; needs the scope operate."
+)
+def feedback(
+    run: Run,
+    collection: str,
+    queries: Path | None,
+    qrels: Path | None,
+    questions: Path | None,
+    start: str,
+    end: str,
+    *,
+    all_principals: bool,
+) -> int:
+    """Writes good answers as questions and judgments, to measure with.
+
+    Each question of an answer that was rated good is a query, and the documents of the collection
+    that the answer cites are relevant; with --questions its quotes are accepted answers. Left out
+    are later questions of a conversation, which may not stand alone, and answers whose documents
+    are gone.
+    """
+    from aquifer.query.v1.query_service_pb2 import RATING_GOOD
+    from aquifer_cli import exporting
+    from aquifer_cli.evaluation.feedback import Ratings
+    from aquifer_cli.outputs import check_folder
+
+    names.check_collection(collection)
+    if (queries is None) != (qrels is None) or not (queries or questions):
+        raise click.UsageError("give --queries with --qrels, or --questions, or all of them")
+    for file in (queries, qrels, questions):
+        if file is not None:
+            check_folder(file)
+    request = exporting.make_request(start, end, all_principals=all_principals, rating=RATING_GOOD)
+    ratings = Ratings(collection)
+    run.with_client(
+        lambda client: ratings.read(exporting.stream_answers(client, request, run.screen.note))
+    )
+    if queries and qrels:
+        ratings.write_queries(queries)
+        ratings.write_judgments(qrels)
+    if questions:
+        ratings.write_questions(questions)
+    count = len(ratings.questions)
+    if run.screen.machine:
+        run.screen.record({"questions": count, "left_out": ratings.left_out})
+    run.screen.say(f"{count:,} questions; {ratings.left_out:,} good answers left out")
+    return 0
+
+
+def _check(corpus: Path | None, collection: str, outputs: dict[str, Path | None]) -> "Options":
     """Checks what can be checked before anything is read or sent.
 
     Raises:
@@ -137,9 +208,8 @@ def _check(corpus: Path, collection: str, outputs: dict[str, Path | None]) -> "O
     for file in (outputs["out"], outputs["plot"]):
         if file is not None:
             check_folder(file)
-    folder = corpus.resolve().parent.name
-    return Options(
-        corpus=corpus,
-        collection=names.check_collection(collection or names.id_from_foreign(f"eval-{folder}")),
-        **outputs,
-    )
+    if corpus is None and not collection:
+        raise click.UsageError("without a file of documents, name a --collection that has some")
+    if not collection and corpus is not None:
+        collection = names.id_from_foreign(f"eval-{corpus.resolve().parent.name}")
+    return Options(corpus=corpus, collection=names.check_collection(collection), **outputs)

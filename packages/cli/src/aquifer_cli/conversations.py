@@ -19,7 +19,7 @@ from aquifer.query.v1.conversation_service_pb2 import (
     UpdateConversationRequest,
 )
 from aquifer.query.v1.query_service_pb2 import AskResponse, FinishReason
-from aquifer_cli.ask import stream_steps
+from aquifer_cli.ask import citation_json, stream_steps
 from aquifer_cli.client import Client
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 
@@ -90,11 +90,15 @@ async def list_conversations(client: Client) -> AsyncIterator[Conversation]:
             return
 
 
-async def list_messages(client: Client, name: str) -> AsyncIterator[Message]:
-    """All messages of a conversation, oldest first."""
+async def list_messages(
+    client: Client, name: str, *, citations: bool = False
+) -> AsyncIterator[Message]:
+    """All messages of a conversation, oldest first; answers with their `citations` if wanted."""
     token = ""
     while True:
-        request = ListMessagesRequest(parent=name, page_size=PAGE, page_token=token)
+        request = ListMessagesRequest(
+            parent=name, page_size=PAGE, page_token=token, include_citations=citations
+        )
         page = await client.call(client.conversations.ListMessages, request)
         for one in page.messages:
             yield one
@@ -137,5 +141,6 @@ def message_json(message: Message) -> dict[str, object]:
         "answer": message.answer_id or None,
         "reason": None if asked or message.withheld else reason,
         "withheld": message.withheld,
+        "citations": list(map(citation_json, message.citations)),
         "create_time": message.create_time.ToDatetime(tzinfo=UTC).isoformat(),
     }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from aquifer.query.v1.conversation_service_pb2 import MESSAGE_ROLE_USER, Conversation, Message
+from aquifer_cli.ask import citation_line
 from aquifer_cli.conversations import read_id
 from aquifer_cli.launch import spell_commands
 from aquifer_cli.layout import Row
@@ -26,7 +27,7 @@ def show_list(screen: Screen, found: Sequence[Conversation]) -> None:
 
 
 def show_messages(screen: Screen, found: Conversation, messages: Sequence[Message]) -> None:
-    """The settings that are set, then the messages in order."""
+    """The settings that are set, then the messages in order, with their sources."""
     screen.say(found.title or "(without title)", style="bold")
     settings = {
         "collection": found.collection,
@@ -43,6 +44,8 @@ def show_messages(screen: Screen, found: Conversation, messages: Sequence[Messag
             screen.fill(message.text, "> ", style="bold")
         else:
             screen.fill(WITHHELD if message.withheld else message.text)
+            for citation in message.citations:
+                screen.fill(citation_line(citation), style="cyan")
 
 
 def _render_time(one: Conversation) -> str:

@@ -49,11 +49,26 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a question was asked with, as it was given.
+
+    Empty `model`: inference's default. `max_output_tokens` is 0 and everything else empty for
+    answers that were stored without. `reranker` is None if none ordered the passages again.
+    """
+
+    collection: str = ""
+    filter: str = ""
+    model: str = ""
+    max_output_tokens: int = 0
+    reranker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
     """A question to be answered, see `Question`; empty `model`: inference's default.
 
-    `context` is None for a question outside of conversations. `prompt` is a resource name, empty
-    for the built-in one.
+    `filter` is the text that says `where`. `context` is None for a question outside of
+    conversations. `prompt` is a resource name, empty for the built-in one.
     """
 
     tenant: str
@@ -63,9 +78,10 @@ class Inquiry:
     collection: str = ""
     model: str = ""
     max_output_tokens: int
+    filter: str = ""
     where: Expression | None = None
-    context: Context | None = None
     reranker: str | None = None
+    context: Context | None = None
     prompt: str = ""
 
     def __post_init__(self) -> None:
@@ -87,6 +103,17 @@ class Inquiry:
             self.context, asked=self.context.asked.replace(self.question, text, 1)
         )
         return replace(self, question=text, context=context)
+
+    @property
+    def settings(self) -> Settings:
+        """What it is asked with."""
+        return Settings(
+            collection=self.collection,
+            filter=self.filter,
+            model=self.model,
+            max_output_tokens=self.max_output_tokens,
+            reranker=self.reranker,
+        )
 
     @property
     def asked(self) -> str:
@@ -231,6 +258,7 @@ class Answer:
     citations: Sequence[Citation]
     finish: Finish
     trace_id: str
+    settings: Settings = Settings()
     feedback: Feedback | None = None
 
     def redact(self, deleted: Collection[Version]) -> "Answer":

@@ -84,7 +84,7 @@ def to_step(step: Step) -> pb.AskResponse:
         case Delta():
             return pb.AskResponse(delta=pb.AnswerDelta(text=step.text))
         case Citation():
-            return pb.AskResponse(citation=_to_citation(step))
+            return pb.AskResponse(citation=to_citation(step))
         case Finish():
             return pb.AskResponse(finished=_to_finished(step))
 
@@ -95,7 +95,7 @@ def to_answer(answer: Answer) -> pb.Answer:
         answer_id=str(answer.answer_id),
         question=answer.question,
         text=answer.text,
-        citations=[_to_citation(citation) for citation in answer.citations],
+        citations=[to_citation(citation) for citation in answer.citations],
         finished=_to_finished(answer.finish),
         trace_id=answer.trace_id,
         feedback=_to_feedback(answer.feedback) if answer.feedback else None,
@@ -121,7 +121,8 @@ def _to_feedback(feedback: Feedback) -> pb.Feedback:
     return converted
 
 
-def _to_citation(citation: Citation) -> pb.Citation:
+def to_citation(citation: Citation) -> pb.Citation:
+    """A citation with its passage."""
     return pb.Citation(
         marker=citation.marker,
         passage=to_passage(citation.passage),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -49,6 +49,7 @@ from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
+from query.store.exchanges import PostgresExchanges
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.prompts import PostgresPrompts
@@ -66,6 +67,8 @@ from query.usecases.documents import (
     PurgeDocument,
     RemovePoints,
 )
+from query.usecases.expire_exchanges import ExpireExchanges
+from query.usecases.export_answers import ExportAnswers
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import Generator
 from query.usecases.guardrails import Guardrails
@@ -93,6 +96,7 @@ PAUSE_MIN_S: Final = 0.5
 REMOVE_EVERY_S: Final = 2.0
 UPDATE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0
+EXPIRE_EVERY_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +233,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         clock=time.monotonic,
     )
     remove = RemoveDropped(begin=begin, ledger=ledger, records=records, indexes=indexes)
-    reconcile = ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)
-    add_ReconcileServiceServicer_to_server(ReconcileRpc([reconcile]), process.server)
+    reconcile = ReconcileRpc([ReconcilePoints(begin=begin, ledger=ledger, indexes=indexes)])
+    add_ReconcileServiceServicer_to_server(reconcile, process.server)
     profile_rpc = _make_profile_rpc(indexes, ledger, adapters.catalogue, remove)
     add_ProfileServiceServicer_to_server(profile_rpc, process.server)
     process.add_loop(outbox.relay)
@@ -240,8 +244,20 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
     process.add_loop(_make_loop(UPDATE_EVERY_S, points.run))
     process.add_loop(_make_loop(settings.reconcile_s, remove.run))
-    process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(adapters.database, settings)))
+    _add_removal_by_age(process, adapters.database, settings)
     _tell_state(process, adapters.database, ledger, indexes)
+
+
+def _add_removal_by_age(process: Process, database: Database, settings: Settings) -> None:
+    """Loops that remove what is too old."""
+    if settings.answer_retention_days:
+        expire = ExpireExchanges(
+            exchanges=PostgresExchanges(database),
+            retention=timedelta(days=settings.answer_retention_days),
+            clock=partial(datetime.now, UTC),
+        )
+        process.add_loop(_make_loop(EXPIRE_EVERY_S, expire.run))
+    process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(database, settings)))
 
 
 def _tell_state(
@@ -279,6 +295,7 @@ def _add_questions(
         find=find,
         ask=ask,
         answers=answers,
+        export=ExportAnswers(PostgresExchanges(adapters.database)),
         facets=PostgresFacets(adapters.database),
         hide=HideDocument(begin),
         hide_many=HideDocuments(begin),

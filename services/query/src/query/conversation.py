@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.base.errors import FieldViolation, InvalidInputError, NotFoundError
-from query.answer import OUTPUT_TOKENS_MAX, FinishReason
+from query.answer import OUTPUT_TOKENS_MAX, Citation, FinishReason
 from query.domain import check_collection_id
 from query.filters.language import parse_filter
 from query.prompt import is_reference
@@ -50,7 +50,12 @@ class Settings:
     max_output_tokens: int = 0
     prompt: str = ""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Checks settings that were given; those of a store were given once.
+
+        Raises:
+            InvalidInputError: CONVERSATION_RANGE, COLLECTION_NAME, FILTER_INVALID.
+        """
         violations = list(self._find_violations())
         if violations:
             raise InvalidInputError(
@@ -122,7 +127,7 @@ class Message:
     """A question or an answer; `answer_id` and `reason` are those of an answer.
 
     `withheld`: the answer uses a document that is deleted or that the reader may not see. Its text
-    is then empty and its reason None.
+    is then empty and its reason None. `citations` are there only if they were asked for.
     """
 
     number: int
@@ -132,6 +137,7 @@ class Message:
     answer_id: UUID | None = None
     reason: FinishReason | None = None
     withheld: bool = False
+    citations: Sequence[Citation] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from aquifer.query.v1.query_service_pb2 import FINISH_REASON_UNSPECIFIED, AskRes
 from chassis.base import paging
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
-from query.answer_messages import FINISH_REASONS, annotate, to_step
+from query.answer_messages import FINISH_REASONS, annotate, to_citation, to_step
 from query.conversation import (
     Conversation,
     Message,
@@ -44,6 +45,10 @@ ACCESS: Final[Access] = {
         "SendMessage",
     )
 }
+# Citations bring whole passages: what does not fit into the page is read for nothing.
+CITED_PAGE_MAX: Final = 100
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SECONDS_PER_DAY: Final = 86_400
 ROLES: Final = {
     Role.USER: pb.MESSAGE_ROLE_USER,
     Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
@@ -123,14 +128,19 @@ class ConversationRpc(ConversationServiceServicer):
     ) -> pb.ListMessagesResponse:
         """Lists messages, oldest first."""
         page = paging.parse(request.page_size, request.page_token)
+        if request.include_citations:
+            page = replace(page, size=min(page.size, CITED_PAGE_MAX))
         conversation_id = read_conversation_id(request.parent)
         found = await self.conversations.list_messages(
-            _owner(), conversation_id, caller().labels, paging.read_number(page.after), page.limit
+            _owner(),
+            conversation_id,
+            caller().labels,
+            paging.read_number(page.after),
+            page.limit,
+            citations=request.include_citations,
         )
 
-        def convert(message: Message) -> pb.Message:
-            return _to_message(conversation_id, message)
-
+        convert = partial(_to_message, make_name(conversation_id))
         shown, token = paging.fill(page, found, convert, lambda one: (str(one.number),))
         return pb.ListMessagesResponse(messages=shown, next_page_token=token)
 
@@ -173,7 +183,7 @@ def _read_activity(position: paging.Position) -> Activity | None:
 
 
 def _read_settings(given: pb.Conversation) -> Settings:
-    return Settings(
+    settings = Settings(
         title=given.title,
         model=given.model,
         collection=given.collection,
@@ -181,12 +191,14 @@ def _read_settings(given: pb.Conversation) -> Settings:
         max_output_tokens=given.max_output_tokens,
         prompt=given.prompt,
     )
+    settings.check()
+    return settings
 
 
 def _to_conversation(one: Conversation) -> pb.Conversation:
-    settings = one.settings
+    settings, name = one.settings, make_name(one.conversation_id)
     return pb.Conversation(
-        name=make_name(one.conversation_id),
+        name=name,
         title=settings.title,
         model=settings.model,
         collection=settings.collection,
@@ -197,23 +209,26 @@ def _to_conversation(one: Conversation) -> pb.Conversation:
         create_time=_to_timestamp(one.created_at),
         update_time=_to_timestamp(one.updated_at),
         activity_time=_to_timestamp(one.active_at),
-        last_messages=[_to_message(one.conversation_id, last) for last in one.last_messages],
+        last_messages=[_to_message(name, last) for last in one.last_messages],
     )
 
 
-def _to_message(conversation_id: UUID, one: Message) -> pb.Message:
+def _to_message(conversation: str, one: Message) -> pb.Message:
     return pb.Message(
-        name=f"{make_name(conversation_id)}/messages/{one.number}",
+        name=f"{conversation}/messages/{one.number}",
         role=ROLES[one.role],
         text=one.text,
         answer_id=str(one.answer_id) if one.answer_id else "",
         finish_reason=FINISH_REASONS[one.reason] if one.reason else FINISH_REASON_UNSPECIFIED,
         withheld=one.withheld,
         create_time=_to_timestamp(one.created_at),
+        citations=map(to_citation, one.citations),
     )
 
 
 def _to_timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+    """As `Timestamp.FromDatetime`, in a third of its time: a page has hundreds."""
+    since = time - EPOCH
+    return Timestamp(
+        seconds=since.days * SECONDS_PER_DAY + since.seconds, nanos=since.microseconds * 1_000
+    )

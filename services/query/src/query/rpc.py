@@ -37,6 +37,7 @@ from query.domain import (
     SearchResult,
     Version,
 )
+from query.export_messages import read_cursor, read_wanted, to_exported
 from query.filters.facets import Facets, read_fields
 from query.filters.language import parse_filter
 from query.labels import to_labels
@@ -44,6 +45,7 @@ from query.usecases.answers import Answers
 from query.usecases.ask import Ask
 from query.usecases.count_facets import CountFacets, Facet
 from query.usecases.documents import HideDocument, HideDocuments
+from query.usecases.export_answers import ExportAnswers
 from query.usecases.find_passages import FindPassages
 from query.usecases.label_documents import LabelDocuments
 from query.usecases.ports import Inspected, Inspection, Ledger
@@ -53,6 +55,7 @@ ACCESS: Access = {
     "aquifer.query.v1.QueryService/Ask": any_of("ask"),
     "aquifer.query.v1.QueryService/GetAnswer": any_of("ask"),
     "aquifer.query.v1.QueryService/GiveFeedback": any_of("ask"),
+    "aquifer.query.v1.QueryService/ExportAnswers": any_of("ask"),
     "aquifer.query.v1.QueryService/CountFacets": any_of("search"),
     "aquifer.query.v1.QueryService/HideDocument": any_of("internal"),
     "aquifer.query.v1.QueryService/HideDocuments": any_of("internal"),
@@ -78,6 +81,7 @@ class QueryRpc(QueryServiceServicer):
     find: FindPassages
     ask: Ask
     answers: Answers
+    export: ExportAnswers
     facets: CountFacets
     hide: HideDocument
     hide_many: HideDocuments
@@ -129,6 +133,7 @@ class QueryRpc(QueryServiceServicer):
             collection=request.collection,
             model=request.model,
             max_output_tokens=request.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+            filter=request.filter,
             where=parse_filter(request.filter),
             reranker=request.reranker if request.rerank else None,
             prompt=request.prompt,
@@ -163,6 +168,16 @@ class QueryRpc(QueryServiceServicer):
         ):
             raise _unknown_answer_error()
         return pb.GiveFeedbackResponse()
+
+    @override
+    async def ExportAnswers(
+        self, request: pb.ExportAnswersRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.ExportedAnswer]:
+        """Streams the caller's answers, or those of its tenant, oldest first."""
+        wanted, after = read_wanted(request, caller()), read_cursor(request.cursor)
+        async with aclosing(self.export.run(wanted, after)) as records:
+            async for record in records:
+                yield to_exported(record)
 
     @override
     async def CountFacets(

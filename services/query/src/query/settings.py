@@ -23,6 +23,9 @@ class Settings(ServiceSettings, DatabaseSettings):
     inbox_retention_s: float = Field(
         35 * 86_400.0, gt=0, description="age of an inbox row; above the age of any event"
     )
+    answer_retention_days: int = Field(
+        0, ge=0, le=36_500, description="days until answers and idle conversations go; 0: never"
+    )
     repair_s: float = Field(
         300.0, gt=0, description="pause between comparisons of points with passages, by count"
     )

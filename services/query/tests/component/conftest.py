@@ -44,6 +44,7 @@ from query.profile import Profile
 from query.retrieval.vector_store import Point, TenantScope
 from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
+from query.store.exchanges import PostgresExchanges
 from query.store.facets import PostgresFacets
 from query.store.ledger import PostgresLedger
 from query.store.prompts import PostgresPrompts
@@ -180,6 +181,7 @@ class World:
         transactions = GuardedTransactions(self.database, outbox)
         self.begin = make_begin(transactions)
         self.answers = PostgresAnswers(transactions)
+        self.exchanges = PostgresExchanges(self.database)
         self.facets = PostgresFacets(self.database)
         self.profiles = PostgresProfiles(self.database, self.profile)
         self.indexes = self.new_indexes()

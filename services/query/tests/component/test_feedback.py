@@ -12,6 +12,7 @@ from query.domain import Version
 from query.labels import Labels
 from query.rpc import QueryRpc
 from query.usecases.documents import HideDocuments
+from query.usecases.export_answers import ExportAnswers
 
 PUMP = "collections/manuals/documents/pump"
 
@@ -36,6 +37,7 @@ async def rpc(world):
         find=world.find,
         ask=world.ask,
         answers=world.answers,
+        export=ExportAnswers(world.exchanges),
         facets=world.facets,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),

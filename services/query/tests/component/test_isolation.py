@@ -29,15 +29,18 @@ TENANT_TABLES = (
     "outbox",
     "deleted_tenants",
 )
-SWEPT = ("documents", "progress", "removed_versions", "relabelled_documents")
+SWEPT = (
+    *("documents", "progress", "removed_versions", "relabelled_documents"),
+    *("answers", "conversations"),
+)
+# Of which the sweep sees the tenants alone.
+TENANTS_SWEPT = ("answers", "conversations")
 HIDDEN_FROM_SWEEP = (
     "passages",
     "passage_vectors",
     "descriptions",
     "purges",
-    "answers",
     "answer_sources",
-    "conversations",
     "messages",
     "prompts",
     "prompt_versions",
@@ -123,6 +126,15 @@ async def test_a_sweep_finds_work_and_reads_no_text(full):
             rows = await (await tx.execute(query)).fetchall()
             seen = {row["tenant_id"] for row in rows}
             assert seen == ({"acme", "globex"} if table in SWEPT else set()), table
+
+
+@pytest.mark.parametrize("table", TENANTS_SWEPT)
+@pytest.mark.parametrize("statement", ["SELECT * FROM {}", "DELETE FROM {}"])
+async def test_a_sweep_sees_whose_they_are_and_nothing_else(full, table, statement):
+    query = sql.SQL(statement).format(sql.Identifier(table))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with full.database.sweep() as tx:
+            await tx.execute(query)
 
 
 async def test_every_tenant_is_found_by_the_sweep(full):

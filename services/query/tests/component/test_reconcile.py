@@ -16,6 +16,7 @@ from query.domain import Passage, Version
 from query.retrieval.vector_store import TenantScope
 from query.rpc import QueryRpc
 from query.usecases.documents import HideDocuments
+from query.usecases.export_answers import ExportAnswers
 from query.usecases.points import make_point
 from query.usecases.reconcile_points import SETTLED_S, ReconcilePoints
 
@@ -222,6 +223,7 @@ def make_rpc(world: World) -> QueryRpc:
         find=world.find,
         ask=world.ask,
         answers=world.answers,
+        export=ExportAnswers(world.exchanges),
         facets=world.facets,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),

@@ -15,6 +15,7 @@ from chassis.base.errors import InvalidInputError, NotFoundError
 from chassis.identity.tokens import Caller, admit
 from query.rpc import ACCESS, QueryRpc
 from query.usecases.documents import HideDocuments
+from query.usecases.export_answers import ExportAnswers
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -29,6 +30,7 @@ async def rpc(world):
         find=world.find,
         ask=world.ask,
         answers=world.answers,
+        export=ExportAnswers(world.exchanges),
         facets=world.facets,
         hide=world.hide,
         hide_many=HideDocuments(world.begin),

@@ -54,7 +54,7 @@ class Page:
 
     def make_token(self, *position: str) -> str:
         """The token of the page that begins after a position."""
-        return _token(*position, *self.bound)
+        return make_token(*position, *self.bound)
 
 
 def parse(page_size: int, page_token: str, *, parts: int = 1, bound: Position = ()) -> Page:
@@ -130,7 +130,8 @@ def invalid_token_error() -> InvalidInputError:
     return _invalid_error("page_token is not from a previous response")
 
 
-def _token(*parts: str) -> str:
+def make_token(*parts: str) -> str:
+    """A token of these parts."""
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 

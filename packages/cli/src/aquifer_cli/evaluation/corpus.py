@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from aquifer.ingest.v1.document_pb2 import DocumentState
+from aquifer_cli import names
 from aquifer_cli import upload as uploading
 from aquifer_cli.client import Client
-from aquifer_cli.documents import list_documents
+from aquifer_cli.documents import list_documents, state_name
 from aquifer_cli.errors import EXIT_FAILED, EXIT_UNAVAILABLE, HINTS, CommandError
 from aquifer_cli.screen import Screen
 from aquifer_cli.sending import repeat_progress
@@ -76,6 +78,35 @@ async def ingest(
         not_indexed=await _count_failures(client, outcomes, collection),
         seconds=time.monotonic() - started_s,
     )
+
+
+async def inspect(client: Client, collection: str) -> tuple[Documents, frozenset[str]]:
+    """What is in a collection already, and the ids of its documents.
+
+    Raises:
+        CommandError: CORPUS_INCOMPLETE if none is indexed; or the key is not accepted.
+    """
+    found = [one async for one in list_documents(client, collection, "")]
+    indexed = [one for one in found if one.state == DocumentState.DOCUMENT_STATE_INDEXED]
+    if not indexed:
+        raise CommandError(
+            "CORPUS_INCOMPLETE",
+            f"the collection {collection} has no indexed document",
+            hint="`aquifer collections` lists the collections",
+        )
+    reasons = Counter(
+        one.reason or state_name(one.state)
+        for one in found
+        if one.state != DocumentState.DOCUMENT_STATE_INDEXED
+    )
+    documents = Documents(
+        total=len(found),
+        indexed=len(indexed),
+        sent=0,
+        not_indexed=dict(sorted(reasons.items())),
+        seconds=0.0,
+    )
+    return documents, frozenset(names.document_id(one.name) for one in found)
 
 
 def _refuse_unfinished(outcomes: Sequence[uploading.Outcome]) -> None:

@@ -12,7 +12,7 @@ from aquifer_cli.command import Run
 from aquifer_cli.errors import EXIT_FAILED
 from aquifer_cli.evaluation import answers, files, plot, report, retrieval
 from aquifer_cli.evaluation.calls import SIDE_BY_SIDE
-from aquifer_cli.evaluation.corpus import Documents, ingest
+from aquifer_cli.evaluation.corpus import Documents, ingest, inspect
 from aquifer_cli.evaluation.figures import Measured, compare, estimate
 from aquifer_cli.evaluation.files import Question
 from aquifer_cli.evaluation.intervals import Judged
@@ -39,13 +39,25 @@ Ask = Callable[[Client, Sequence[Question], Callable[[], None]], Awaitable[T]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What both commands are given: documents, collection, and files to write or compare with."""
+    """What both commands are given: documents, collection, and files to write or compare with.
 
-    corpus: Path
+    `corpus` None: the documents that the collection has.
+    """
+
+    corpus: Path | None
     collection: str
     out: Path | None
     against: Path | None
     plot: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Corpus:
+    """Documents to send, or those that are there already; `known` are the ids of either."""
+
+    items: Sequence[Item]
+    documents: Documents | None
+    known: frozenset[str]
 
 
 def measure_retrieval(run: Run, options: Options, queries: Path, qrels: Path) -> int:
@@ -55,9 +67,9 @@ def measure_retrieval(run: Run, options: Options, queries: Path, qrels: Path) ->
         CommandError: a file cannot be read, or a reason of a service.
     """
     other = read_run(options.against, RETRIEVAL) if options.against else None
-    items = read_documents(options.corpus, options.collection)
+    corpus = _read_corpus(run, options)
     questions = files.read_queries(queries)
-    known = _ids(items)
+    known = corpus.known
     judged = files.read_judgments(qrels, {one.id for one in questions}, known)
 
     async def ask(
@@ -65,14 +77,14 @@ def measure_retrieval(run: Run, options: Options, queries: Path, qrels: Path) ->
     ) -> retrieval.Rankings:
         return await retrieval.rank(client, questions, collection=options.collection, done=done)
 
-    documents, rankings, seconds = _ask(run, options, items, questions, ask)
+    documents, rankings, seconds = _ask(run, options, corpus, questions, ask)
     measured = retrieval.measure(rankings.ranked, judged)
     counted = measured.means[measured.main]
     made = RunFile(
         kind=RETRIEVAL,
         time=tell_time(),
         settings=describe_settings(
-            {"corpus": options.corpus, "queries": queries, "qrels": qrels},
+            {**_name_file("corpus", options), "queries": queries, "qrels": qrels},
             collection=options.collection,
             limit=DEPTH,
             one_per_document=True,
@@ -108,7 +120,7 @@ def measure_answers(
         CommandError: a file cannot be read, or a reason of a service.
     """
     other = read_run(options.against, ANSWERS) if options.against else None
-    items = read_documents(options.corpus, options.collection)
+    corpus = _read_corpus(run, options)
     questions = files.sample(files.read_questions(questions_file), limit, seed)
 
     async def ask(
@@ -118,7 +130,7 @@ def measure_answers(
             client, questions, collection=options.collection, model=model, done=done
         )
 
-    documents, answered, seconds = _ask(run, options, items, questions, ask)
+    documents, answered, seconds = _ask(run, options, corpus, questions, ask)
     rows = answered.answered
     judged = {
         question: Judged(answerable=one.answerable, confidence=one.confidence)
@@ -130,7 +142,7 @@ def measure_answers(
         kind=ANSWERS,
         time=tell_time(),
         settings=describe_settings(
-            {"passages": options.corpus, "questions": questions_file},
+            {**_name_file("passages", options), "questions": questions_file},
             collection=options.collection,
             model=model,
             models=sorted({one.model for one in rows.values()}),
@@ -145,7 +157,7 @@ def measure_answers(
             "with_a_confidence": len(judged),
             "citations": answered.count_citations(),
             "citations_that_are_not_valid": answered.count_invalid(),
-            "citations_of_other_documents": answered.count_foreign(_ids(items)),
+            "citations_of_other_documents": answered.count_foreign(corpus.known),
             "answers_while_the_model_was_away": sum(one.degraded for one in rows.values()),
         },
         seconds=seconds,
@@ -160,7 +172,7 @@ def measure_answers(
 def _ask(
     run: Run,
     options: Options,
-    items: Sequence[Item],
+    corpus: _Corpus,
     questions: Sequence[Question],
     ask: Ask[T],
 ) -> tuple[Documents, T, float]:
@@ -169,7 +181,9 @@ def _ask(
     asked = 0
 
     async def work(client: Client) -> tuple[Documents, T, float]:
-        documents = await ingest(client, screen, items, options.collection)
+        documents = corpus.documents or await ingest(
+            client, screen, corpus.items, options.collection
+        )
         started_s = time.monotonic()
         with screen.show_progress(asked=len(questions)) as bars:
 
@@ -230,8 +244,17 @@ def _draw(
     return plot.draw(title, main, ours, compared)
 
 
-def _ids(items: Sequence[Item]) -> frozenset[str]:
-    return frozenset(names.document_id(item.header.document) for item in items)
+def _read_corpus(run: Run, options: Options) -> _Corpus:
+    if options.corpus:
+        items = read_documents(options.corpus, options.collection)
+        known = frozenset(names.document_id(item.header.document) for item in items)
+        return _Corpus(items=items, documents=None, known=known)
+    documents, known = run.with_client(lambda client: inspect(client, options.collection))
+    return _Corpus(items=(), documents=documents, known=known)
+
+
+def _name_file(name: str, options: Options) -> Mapping[str, Path]:
+    return {name: options.corpus} if options.corpus else {}
 
 
 def _figures_of(question: str, measured: Measured) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Stored answers and the versions they use."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from aquifer.query.v1.passage_events_pb2 import AnswerProduced
 from chassis.base.labels import Held
 from chassis.base.postgres import Transaction
 from chassis.events.work import GuardedTransactions
-from query.answer import Answer, Citation, Feedback, Finish, FinishReason, Rating, Sent
-from query.domain import PageBreak, Passage, Version
+from query.answer import Answer, Feedback, Finish, FinishReason, Rating, Sent, Settings
+from query.domain import Version
 from query.guardrail import Outcome, Stage, Verdict
+from query.store.citations import read_citation, write_citation
 from query.store.conversations import add_exchange
 from query.usecases.answers import Answers
 
@@ -28,10 +30,10 @@ ORDER BY document FOR SHARE
 _KEEP: Final = """
 INSERT INTO answers (tenant_id, answer_id, principal, question, text, citations, finish_reason,
                      input_tokens, output_tokens, model, generative, confidence, degraded,
-                     trace_id, prompt, verdicts, redacted_at)
+                     trace_id, prompt, verdicts, settings, redacted_at)
 VALUES (%(tenant)s, %(answer_id)s, %(principal)s, %(question)s, %(text)s, %(citations)s,
         %(finish_reason)s, %(input_tokens)s, %(output_tokens)s, %(model)s, %(generative)s,
-        %(confidence)s, %(degraded)s, %(trace_id)s, %(prompt)s, %(verdicts)s,
+        %(confidence)s, %(degraded)s, %(trace_id)s, %(prompt)s, %(verdicts)s, %(settings)s,
         CASE WHEN %(redacted)s THEN now() END)
 """
 
@@ -41,18 +43,22 @@ SELECT %(tenant)s, %(answer_id)s, given.*
 FROM unnest(%(documents)s::text[], %(versions)s::bigint[]) AS given
 """
 
-_FIND: Final = """
-SELECT answer_id, principal, question, text, citations, finish_reason, input_tokens,
-       output_tokens, model, generative, confidence, degraded, trace_id, prompt,
-       verdicts, feedback, feedback_reason, feedback_at
+COLUMNS: Final = """
+answer_id, principal, question, text, citations, finish_reason, input_tokens, output_tokens, model,
+generative, confidence, degraded, trace_id, prompt, verdicts, settings, feedback, feedback_reason,
+feedback_at
+"""
+
+_FIND: Final = f"""
+SELECT {COLUMNS}
 FROM answers WHERE tenant_id = %(tenant)s AND answer_id = %(answer_id)s
     AND NOT EXISTS (
         SELECT FROM answer_sources AS source
         WHERE source.tenant_id = %(tenant)s AND source.answer_id = %(answer_id)s AND NOT EXISTS (
             SELECT FROM documents AS seen
             WHERE seen.tenant_id = %(tenant)s AND seen.document = source.document
-                AND (%(held)s::text[] IS NULL OR seen.labels = '{}' OR seen.labels && %(held)s)))
-"""
+                AND (%(held)s::text[] IS NULL OR seen.labels = '{{}}' OR seen.labels && %(held)s)))
+""".encode()  # noqa: S608  (constants of this module)
 
 _RATE: Final = """
 UPDATE answers
@@ -125,7 +131,7 @@ class PostgresAnswers(Answers):
             # Hidden at once, even if the purge has not emptied the row yet.
             found = await (await tx.execute(_FIND_DELETED, names)).fetchall()
         deleted = {Version(document=one["document"], number=one["version"]) for one in found}
-        return _answer(tenant, row).redact(deleted)
+        return read_answer(tenant, row).redact(deleted)
 
 
 def _names(tenant: str, answer_id: UUID, held: Held) -> dict[str, Any]:
@@ -155,7 +161,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "principal": answer.principal,
         "question": answer.question,
         "text": answer.text,
-        "citations": Jsonb([_to_json(citation) for citation in answer.citations]),
+        "citations": Jsonb([write_citation(citation) for citation in answer.citations]),
         "finish_reason": finish.reason.value,
         "input_tokens": finish.input_tokens,
         "output_tokens": finish.output_tokens,
@@ -166,62 +172,9 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "trace_id": answer.trace_id,
         "prompt": finish.prompt,
         "verdicts": Jsonb([_verdict_json(verdict) for verdict in finish.verdicts]),
+        "settings": Jsonb(asdict(answer.settings)),
         "redacted": redacted,
     }
-
-
-def _to_json(citation: Citation) -> dict[str, Any]:
-    passage = citation.passage
-    return {
-        "marker": citation.marker,
-        "quote": citation.quote,
-        "quote_start": citation.start,
-        "quote_end": citation.end,
-        "document": passage.version.document,
-        "version": passage.version.number,
-        "ordinal": passage.ordinal,
-        "chunk_id": str(passage.chunk_id),
-        "text": passage.text,
-        "title": passage.title,
-        "metadata": dict(passage.metadata),
-        "start": passage.start,
-        "end": passage.end,
-        "page": passage.page,
-        "page_breaks": passage.page_breaks,
-        "headings": passage.headings,
-        "table_header": passage.table_header,
-        "lines": passage.lines.hex(),
-        "ingest_trace_id": passage.ingest_trace_id,
-        "upload_event_id": passage.upload_event_id,
-        "score": citation.score,
-    }
-
-
-def _citation(stored: Mapping[str, Any]) -> Citation:
-    return Citation(
-        marker=stored["marker"],
-        passage=Passage(
-            version=Version(document=stored["document"], number=stored["version"]),
-            ordinal=stored["ordinal"],
-            chunk_id=UUID(stored["chunk_id"]),
-            text=stored["text"],
-            title=stored["title"],
-            metadata=stored["metadata"],
-            start=stored["start"],
-            end=stored["end"],
-            page=stored["page"],
-            page_breaks=tuple(PageBreak(*one) for one in stored["page_breaks"]),
-            headings=tuple(stored.get("headings", ())),
-            table_header=stored.get("table_header", ""),
-            lines=bytes.fromhex(stored.get("lines", "")),
-            ingest_trace_id=stored["ingest_trace_id"],
-            upload_event_id=stored.get("upload_event_id", ""),
-        ),
-        quote=stored["quote"],
-        start=stored["quote_start"],
-        end=stored["quote_end"],
-        score=stored.get("score"),
-    )
 
 
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -242,14 +195,15 @@ def _verdict(stored: Mapping[str, Any]) -> Verdict:
     )
 
 
-def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
+def read_answer(tenant: str, row: Mapping[str, Any]) -> Answer:
+    """An answer from its `COLUMNS`."""
     return Answer(
         answer_id=row["answer_id"],
         tenant=tenant,
         principal=row["principal"],
         question=row["question"],
         text=row["text"],
-        citations=[_citation(stored) for stored in row["citations"]],
+        citations=[read_citation(stored) for stored in row["citations"]],
         finish=Finish(
             reason=FinishReason(row["finish_reason"]),
             input_tokens=row["input_tokens"],
@@ -262,8 +216,15 @@ def _answer(tenant: str, row: Mapping[str, Any]) -> Answer:
             verdicts=tuple(_verdict(stored) for stored in row["verdicts"]),
         ),
         trace_id=row["trace_id"],
+        settings=_read_settings(row["settings"]),
         feedback=_feedback(row) if row["feedback"] else None,
     )
+
+
+def _read_settings(stored: Mapping[str, Any]) -> Settings:
+    """What is known here of them: a newer release may have stored more."""
+    known = {one.name for one in fields(Settings)}
+    return Settings(**{name: value for name, value in stored.items() if name in known})
 
 
 def _feedback(row: Mapping[str, Any]) -> Feedback:

@@ -14,7 +14,7 @@ created_at, updated_at, active_at
 # The answer of a message, unless a document that it uses is deleted or not for the reader.
 _READABLE: Final = """
 LEFT JOIN LATERAL (
-    SELECT known.answer_id AS readable_id, known.text, known.finish_reason
+    SELECT known.answer_id AS readable_id, known.text, known.finish_reason, known.citations
     FROM answers AS known
     WHERE known.tenant_id = %(tenant)s AND known.answer_id = message.answer_id
         AND known.redacted_at IS NULL AND NOT EXISTS (
@@ -84,7 +84,8 @@ ORDER BY listed.active_at DESC, listed.conversation_id DESC, last.number
 
 LIST_MESSAGES: Final = f"""
 SELECT message.number, message.question, message.answer_id, message.created_at AS stored_at,
-       answer.text, answer.finish_reason
+       answer.text, answer.finish_reason,
+       CASE WHEN %(citations)s THEN answer.citations END AS citations
 FROM messages AS message {_READABLE}
 WHERE message.tenant_id = %(tenant)s AND message.conversation_id = %(conversation_id)s
     AND message.number > %(after)s

@@ -25,6 +25,7 @@ from query.conversation import (
 )
 from query.domain import Version
 from query.store import conversation_statements as statements
+from query.store.citations import read_citation
 from query.usecases.conversations import Activity, Conversations, Opened
 
 # Of the text of a message in a list of conversations.
@@ -105,9 +106,17 @@ class PostgresConversations(Conversations):
 
     @override
     async def list_messages(
-        self, owner: Owner, conversation_id: UUID, held: Held, after: int, limit: int
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        held: Held,
+        after: int,
+        limit: int,
+        *,
+        citations: bool = False,
     ) -> Sequence[Message]:
         values = {
+            "citations": citations,
             **_names(owner, conversation_id),
             "held": None if held is None else sorted(held),
             "after": after,
@@ -246,6 +255,7 @@ def _message(row: Mapping[str, Any]) -> Message:
         answer_id=row["answer_id"],
         reason=None if withheld else FinishReason(row["finish_reason"]),
         withheld=withheld,
+        citations=[read_citation(one) for one in row.get("citations") or ()],
     )
 
 

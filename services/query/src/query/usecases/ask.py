@@ -224,6 +224,7 @@ def make_answer(
         citations=citations,
         finish=finish,
         trace_id=trace_id,
+        settings=inquiry.settings,
     )
 
 

@@ -72,9 +72,19 @@ class Conversations(Protocol):
         """Delete one with its messages and their answers."""
 
     async def list_messages(
-        self, owner: Owner, conversation_id: UUID, held: Held, after: int, limit: int
+        self,
+        owner: Owner,
+        conversation_id: UUID,
+        held: Held,
+        after: int,
+        limit: int,
+        *,
+        citations: bool = False,
     ) -> Sequence[Message]:
-        """At most `limit` messages after a number, in order; answers as `held` may see them."""
+        """At most `limit` messages after a number, in order; answers as `held` may see them.
+
+        Those have their `citations` if that is wanted.
+        """
 
     async def open(
         self, owner: Owner, conversation_id: UUID, held: Held, request_id: str, exchanges: int

@@ -120,6 +120,7 @@ def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
         collection=settings.collection,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
+        filter=settings.filter,
         where=parse_filter(settings.filter),
         prompt=settings.prompt,
         context=Context(

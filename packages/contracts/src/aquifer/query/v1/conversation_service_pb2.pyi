@@ -130,6 +130,7 @@ class Message(message.Message):
     FINISH_REASON_FIELD_NUMBER: builtins.int
     WITHHELD_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    CITATIONS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name `conversations/{conversation}/messages/{number}`; numbers count from 1."""
     role: MessageRole.ValueType
@@ -137,7 +138,7 @@ class Message(message.Message):
     text: builtins.str
     """The question as it was sent, or the text of the answer. Empty if it is withheld."""
     answer_id: builtins.str
-    """Id of the answer for GetAnswer, which has its citations; only of answers."""
+    """Id of the answer for GetAnswer; only of answers."""
     finish_reason: query_service_pb2.FinishReason.ValueType
     """Why the answer ended; only of answers that are not withheld."""
     withheld: builtins.bool
@@ -145,6 +146,12 @@ class Message(message.Message):
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When it was stored."""
+
+    @builtins.property
+    def citations(self) -> containers.RepeatedCompositeFieldContainer[query_service_pb2.Citation]:
+        """The sources of an answer, in text order. Only in ListMessages with `include_citations`, and only of
+        answers that are not withheld.
+        """
 
     def __init__(
         self,
@@ -156,10 +163,11 @@ class Message(message.Message):
         finish_reason: query_service_pb2.FinishReason.ValueType = ...,
         withheld: builtins.bool = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
+        citations: abc.Iterable[query_service_pb2.Citation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "create_time", b"create_time", "finish_reason", b"finish_reason", "name", b"name", "role", b"role", "text", b"text", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answer_id", b"answer_id", "citations", b"citations", "create_time", b"create_time", "finish_reason", b"finish_reason", "name", b"name", "role", b"role", "text", b"text", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,22 +339,26 @@ class ListMessagesRequest(message.Message):
     PARENT_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    INCLUDE_CITATIONS_FIELD_NUMBER: builtins.int
     parent: builtins.str
     """Resource name of the conversation."""
     page_size: builtins.int
     """Maximum number of messages, 1 to 1,000; 0 means 100. A page is shorter if it would exceed 3 MiB."""
     page_token: builtins.str
     """`next_page_token` of the page before."""
+    include_citations: builtins.bool
+    """Answers come with their citations; a page then has at most 100 messages."""
     def __init__(
         self,
         *,
         parent: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        include_citations: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["include_citations", b"include_citations", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

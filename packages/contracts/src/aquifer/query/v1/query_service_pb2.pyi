@@ -1105,6 +1105,138 @@ class GiveFeedbackResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ExportAnswersRequest(message.Message):
+    """Request of ExportAnswers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    RATING_FIELD_NUMBER: builtins.int
+    ALL_PRINCIPALS_FIELD_NUMBER: builtins.int
+    cursor: builtins.str
+    """Goes on behind the answer with this `ExportedAnswer.cursor`; empty: from the first."""
+    rating: Rating.ValueType
+    """Only answers that were rated like this; unspecified: all."""
+    all_principals: builtins.bool
+    """The answers of every principal of the tenant; needs the scope `operate` as well."""
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """Only answers stored at this time or later; unset: from the first."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """Only answers stored before this time; unset: to the last."""
+
+    def __init__(
+        self,
+        *,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
+        cursor: builtins.str = ...,
+        rating: Rating.ValueType = ...,
+        all_principals: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["all_principals", b"all_principals", "cursor", b"cursor", "end_time", b"end_time", "rating", b"rating", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ExportedAnswer(message.Message):
+    """An answer with everything that is recorded of it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    PRINCIPAL_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    WITHHELD_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    CURSOR_FIELD_NUMBER: builtins.int
+    principal: builtins.str
+    """The principal that asked."""
+    message: builtins.str
+    """Resource name of its message, see `Message.name`; empty outside of conversations."""
+    withheld: builtins.bool
+    """True: there is no text, because a document that the answer uses was deleted, or the key may not see
+    it. If the key may not, there are no citations either.
+    """
+    cursor: builtins.str
+    """Where it stands in the export."""
+    @builtins.property
+    def answer(self) -> Answer:
+        """Question, text, citations, model, usage and feedback, as GetAnswer returns them."""
+
+    @builtins.property
+    def settings(self) -> AnswerSettings:
+        """What it was asked with."""
+
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """When it was stored."""
+
+    def __init__(
+        self,
+        *,
+        answer: Answer | None = ...,
+        settings: AnswerSettings | None = ...,
+        principal: builtins.str = ...,
+        message: builtins.str = ...,
+        withheld: builtins.bool = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
+        cursor: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["answer", b"answer", "create_time", b"create_time", "settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answer", b"answer", "create_time", b"create_time", "cursor", b"cursor", "message", b"message", "principal", b"principal", "settings", b"settings", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AnswerSettings(message.Message):
+    """What an answer was asked with, as it was given; of older answers nothing is known."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
+    RERANKER_FIELD_NUMBER: builtins.int
+    collection: builtins.str
+    """Collection id; empty: all."""
+    filter: builtins.str
+    """See `SearchRequest.filter`."""
+    model: builtins.str
+    """Model that was asked for; empty: the default one. `AnswerFinished.model` is the one that answered."""
+    max_output_tokens: builtins.int
+    """Maximum length of the answer in tokens; 0: unknown."""
+    rerank: builtins.bool
+    """See `SearchRequest.rerank`."""
+    reranker: builtins.str
+    """See `SearchRequest.reranker`."""
+    def __init__(
+        self,
+        *,
+        collection: builtins.str = ...,
+        filter: builtins.str = ...,
+        model: builtins.str = ...,
+        max_output_tokens: builtins.int = ...,
+        rerank: builtins.bool = ...,
+        reranker: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class CountFacetsRequest(message.Message):
     """Request of CountFacets."""
 

@@ -64,6 +64,11 @@ class QueryServiceStub(object):
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.SerializeToString,
                 response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.FromString,
                 _registered_method=True)
+        self.ExportAnswers = channel.unary_stream(
+                '/aquifer.query.v1.QueryService/ExportAnswers',
+                request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportAnswersRequest.SerializeToString,
+                response_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportedAnswer.FromString,
+                _registered_method=True)
         self.CountFacets = channel.unary_unary(
                 '/aquifer.query.v1.QueryService/CountFacets',
                 request_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.CountFacetsRequest.SerializeToString,
@@ -152,6 +157,16 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAnswers(self, request, context):
+        """Streams the caller's answers with their questions and citations, oldest first; of what was deleted, or
+        what the key may not see, no text. What is stored while it runs may be missing. After a failure, a call
+        with the `cursor` of the last answer goes on behind it. Scope `ask`. INVALID_ARGUMENT EXPORT_RANGE,
+        CURSOR_INVALID. PERMISSION_DENIED SCOPE_MISSING: `all_principals` needs the scope `operate` as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountFacets(self, request, context):
         """Counts the live documents of the caller's tenant by the values of their fields: for each field the
         most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
@@ -218,6 +233,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GiveFeedback,
                     request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.FromString,
                     response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.SerializeToString,
+            ),
+            'ExportAnswers': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAnswers,
+                    request_deserializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportAnswersRequest.FromString,
+                    response_serializer=aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportedAnswer.SerializeToString,
             ),
             'CountFacets': grpc.unary_unary_rpc_method_handler(
                     servicer.CountFacets,
@@ -363,6 +383,33 @@ class QueryService(object):
             '/aquifer.query.v1.QueryService/GiveFeedback',
             aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackRequest.SerializeToString,
             aquifer_dot_query_dot_v1_dot_query__service__pb2.GiveFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAnswers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aquifer.query.v1.QueryService/ExportAnswers',
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportAnswersRequest.SerializeToString,
+            aquifer_dot_query_dot_v1_dot_query__service__pb2.ExportedAnswer.FromString,
             options,
             channel_credentials,
             insecure,

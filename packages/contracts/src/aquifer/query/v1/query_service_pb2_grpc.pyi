@@ -57,6 +57,12 @@ class QueryServiceStub:
     to others, and to a key that may not see a document of it, the answer is unknown. Scope `ask`.
     Idempotent. INVALID_ARGUMENT FEEDBACK_RANGE. NOT_FOUND ANSWER_UNKNOWN.
     """
+    ExportAnswers: aio.UnaryStreamMultiCallable[query_service_pb2.ExportAnswersRequest, query_service_pb2.ExportedAnswer]
+    """Streams the caller's answers with their questions and citations, oldest first; of what was deleted, or
+    what the key may not see, no text. What is stored while it runs may be missing. After a failure, a call
+    with the `cursor` of the last answer goes on behind it. Scope `ask`. INVALID_ARGUMENT EXPORT_RANGE,
+    CURSOR_INVALID. PERMISSION_DENIED SCOPE_MISSING: `all_principals` needs the scope `operate` as well.
+    """
     CountFacets: aio.UnaryUnaryMultiCallable[query_service_pb2.CountFacetsRequest, query_service_pb2.CountFacetsResponse]
     """Counts the live documents of the caller's tenant by the values of their fields: for each field the
     most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
@@ -148,6 +154,18 @@ class QueryServiceServicer(metaclass=abc_1.ABCMeta):
         """Says whether an answer is good, and why; a repeat takes its place. Only for the principal that asked;
         to others, and to a key that may not see a document of it, the answer is unknown. Scope `ask`.
         Idempotent. INVALID_ARGUMENT FEEDBACK_RANGE. NOT_FOUND ANSWER_UNKNOWN.
+        """
+
+    @abc_1.abstractmethod
+    def ExportAnswers(
+        self,
+        request: query_service_pb2.ExportAnswersRequest,
+        context: aio.ServicerContext[query_service_pb2.ExportAnswersRequest, abc.AsyncIterator[query_service_pb2.ExportedAnswer]],
+    ) -> abc.AsyncIterator[query_service_pb2.ExportedAnswer]:
+        """Streams the caller's answers with their questions and citations, oldest first; of what was deleted, or
+        what the key may not see, no text. What is stored while it runs may be missing. After a failure, a call
+        with the `cursor` of the last answer goes on behind it. Scope `ask`. INVALID_ARGUMENT EXPORT_RANGE,
+        CURSOR_INVALID. PERMISSION_DENIED SCOPE_MISSING: `all_principals` needs the scope `operate` as well.
         """
 
     @abc_1.abstractmethod

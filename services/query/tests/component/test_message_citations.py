@@ -4,8 +4,9 @@ import pytest
 
 from aquifer.query.v1 import conversation_service_pb2 as pb
 from aquifer.query.v1 import query_service_pb2 as answers
+from chassis.base.paging import PAGE_MAX_BYTES
 from chassis.identity.tokens import Caller, admit
-from query.conversation_rpc import CITED_PAGE_MAX, PAGE_MAX_BYTES, ConversationRpc
+from query.conversation_rpc import CITED_PAGE_MAX, ConversationRpc
 from query.domain import Version
 from query.labels import Labels
 from query.rpc import QueryRpc

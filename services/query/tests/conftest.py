@@ -45,7 +45,7 @@ class HashingEmbedder(Embedder):
         return self.others.setdefault(profile, HashingEmbedder(profile))
 
     @override
-    async def embed_question(self, text: str) -> Vector | None:
+    async def embed_question(self, tenant: str, text: str) -> Vector | None:
         if text.lower() == text.upper() and any(map(str.isalpha, text)):
             return None  # it knows no script without letters in two cases
         row: Vector = self.rows([text])[0]

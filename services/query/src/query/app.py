@@ -44,6 +44,7 @@ from query.gateways import (
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.prompt_rpc import PromptRpc
+from query.question_vectors import QuestionVectors
 from query.retrieval.vector_store import VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
@@ -147,7 +148,7 @@ async def _open_stores(
 ) -> Opening:
     if settings.vectors.startswith("unix:"):
         channel = await stack.enter_async_context(engine_client.open_channel(settings.vectors))
-        return EmbeddedOpening(inference, channel)
+        return EmbeddedOpening(inference, channel, settings.question_vectors)
     # Imported only here, because the import takes a second of processor time.
     from query.vectors import qdrant  # noqa: PLC0415
 
@@ -158,7 +159,7 @@ async def _open_stores(
         api_key=key.get_secret_value() if key else None,
     )
     stack.push_async_callback(client.close)
-    return ServerOpening(inference, client)
+    return ServerOpening(inference, client, settings.question_vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class EmbeddedOpening(Opening):
 
     inference: grpc.aio.Channel
     vectors: grpc.aio.Channel
+    question_vectors: int
 
     @override
     def open_vectors(self, profile: Profile) -> VectorStore:
@@ -176,7 +178,8 @@ class EmbeddedOpening(Opening):
 
     @override
     def open_embedder(self, profile: Profile) -> Embedder:
-        return InferenceEmbedder(self.inference, profile)
+        remembered = QuestionVectors(self.question_vectors)
+        return InferenceEmbedder(self.inference, profile, remembered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ class ServerOpening(Opening):
 
     inference: grpc.aio.Channel
     client: "AsyncQdrantClient"
+    question_vectors: int
 
     @override
     def open_vectors(self, profile: Profile) -> VectorStore:
@@ -196,7 +200,8 @@ class ServerOpening(Opening):
 
     @override
     def open_embedder(self, profile: Profile) -> Embedder:
-        return InferenceEmbedder(self.inference, profile)
+        remembered = QuestionVectors(self.question_vectors)
+        return InferenceEmbedder(self.inference, profile, remembered)
 
 
 def wire(process: Process, adapters: Adapters, settings: Settings) -> None:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final
 
 import grpc
@@ -21,6 +22,7 @@ from query.answer import Delta, Exchange, Finish, FinishReason, Generated, Menti
 from query.checks.by_model import Judge
 from query.domain import Matrix, Vector
 from query.profile import Profile
+from query.question_vectors import QuestionVectors
 from query.usecases.generator import (
     EXTRACTIVE,
     HISTORY_INSTRUCTIONS,
@@ -59,14 +61,20 @@ _MARKS: Final = re.compile(r"\s*\[\d+(?:\s*[,;]\s*\d+)*\]")
 
 
 class InferenceEmbedder(Embedder):
-    """See `Embedder`; the caller closes the channel."""
+    """See `Embedder`; the caller closes the channel. `remembered` are vectors of questions."""
 
-    def __init__(self, channel: grpc.aio.Channel, profile: Profile) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, profile: Profile, remembered: QuestionVectors
+    ) -> None:
         self._stub = InferenceServiceStub(channel)
         self._profile = profile
+        self._remembered = remembered
 
     @override
-    async def embed_question(self, text: str) -> Vector | None:
+    async def embed_question(self, tenant: str, text: str) -> Vector | None:
+        return await self._remembered.find(tenant, text, partial(self._embed_question, text))
+
+    async def _embed_question(self, text: str) -> Vector | None:
         request = pb.EmbedRequest(
             profile=self._profile.name,
             texts=[text],

@@ -19,6 +19,9 @@ class Settings(ServiceSettings, DatabaseSettings):
         "minilm-l6-v2", description="live embedding profile of a new database; later flips decide"
     )
     embedding_dimensions: int = Field(384, ge=1, le=4_096)
+    question_vectors: int = Field(
+        2_048, ge=0, le=1_000_000, description="vectors of questions to remember in this process"
+    )
     reconcile_s: float = Field(15.0, gt=0, description="pause between checks of the vector store")
     inbox_retention_s: float = Field(
         35 * 86_400.0, gt=0, description="age of an inbox row; above the age of any event"

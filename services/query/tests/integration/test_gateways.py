@@ -26,6 +26,7 @@ from query.gateways import (
     InferenceTokenCounter,
 )
 from query.profile import Profile
+from query.question_vectors import QuestionVectors
 from query.usecases.generator import HISTORY_INSTRUCTIONS, Prompt
 
 from .test_inference_conformance import passage
@@ -214,8 +215,8 @@ async def test_without_passages_no_model_is_needed_that_writes(inference, channe
 
 
 async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference, channel):
-    embedder = InferenceEmbedder(channel, PROFILE)
-    await embedder.embed_question("why")
+    embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(0))
+    await embedder.embed_question("acme", "why")
     await embedder.embed_passages("acme", ["It is deep."])
     assert [(list(one.texts), one.input_type) for one in inference.embedded] == [
         (["why"], pb.INPUT_TYPE_QUESTION),
@@ -224,10 +225,38 @@ async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference
 
 
 async def test_a_question_in_an_unknown_script_has_no_vector(inference, channel):
-    embedder = InferenceEmbedder(channel, PROFILE)
-    assert (await embedder.embed_question("why")).tolist() == [1, 0]
+    embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(0))
+    assert (await embedder.embed_question("acme", "why")).tolist() == [1, 0]
     inference.unknown_script = [0]
-    assert await embedder.embed_question("why") is None
+    assert await embedder.embed_question("acme", "why") is None
+
+
+async def test_a_question_that_was_asked_before_is_not_embedded_again(inference, channel):
+    embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(2))
+
+    async def ask(tenant: str, text: str) -> int:
+        before = len(inference.embedded)
+        assert (await embedder.embed_question(tenant, text)).tolist() == [1, 0]
+        return len(inference.embedded) - before
+
+    assert [await ask("acme", "why") for _ in range(3)] == [1, 0, 0]
+    assert await ask("globex", "why") == 1  # a tenant must not notice what another has asked
+    assert await ask("acme", "why ") == 1  # the oldest of three is forgotten
+    assert await ask("globex", "why") == 0
+    assert await ask("acme", "why") == 1
+
+
+async def test_what_cannot_be_read_is_remembered_and_a_failure_is_not(inference, channel):
+    embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(8))
+    inference.unknown_script = [0]
+    assert await embedder.embed_question("acme", "why") is None
+    inference.unknown_script = []
+    assert await embedder.embed_question("acme", "why") is None
+    inference.profile = "another"
+    with pytest.raises(UnavailableError):
+        await embedder.embed_question("acme", "how")
+    inference.profile = PROFILE.name
+    assert (await embedder.embed_question("acme", "how")).tolist() == [1, 0]
 
 
 async def test_a_reranker_scores_the_texts_in_their_order(inference, channel):
@@ -268,7 +297,7 @@ async def test_tokens_are_counted_by_the_model_that_answers(inference, channel):
 async def test_vectors_of_another_profile_are_refused(inference, channel):
     inference.profile = "another"
     with pytest.raises(UnavailableError) as failed:
-        await InferenceEmbedder(channel, PROFILE).embed_question("why")
+        await InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_question("acme", "why")
     assert failed.value.reason == "PROFILE_MISMATCH"
 
 
@@ -278,8 +307,8 @@ async def test_inference_that_is_away_is_unavailable():
     ) as channel:
         assert await InferenceTokenCounter(channel).count("", ["why"]) is None
         for call in (
-            InferenceEmbedder(channel, PROFILE).embed_question("why"),
-            InferenceEmbedder(channel, PROFILE).embed_passages("acme", ["why"]),
+            InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_question("acme", "why"),
+            InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_passages("acme", ["why"]),
             InferenceReranker(channel).score("", "why", ["because"]),
             InferenceJudge(channel).ask("", "Is it?", "text"),
             generate(channel),

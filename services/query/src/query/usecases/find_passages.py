@@ -92,7 +92,7 @@ class FindPassages:
             raise rebuilding_error()
         with stages.run("embed the question"):
             texts = (question.text, *question.wordings)
-            vectors = [await index.embedder.embed_question(text) for text in texts]
+            vectors = [await index.embedder.embed_question(question.tenant, text) for text in texts]
         count = question.limit if question.reranker is None else max(question.limit, RERANKED_MIN)
         with stages.run("rank candidates") as stage:
             rankings = [

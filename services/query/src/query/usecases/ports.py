@@ -38,8 +38,8 @@ class Embedder(Protocol):
         OverloadedError: its queue is full.
     """
 
-    async def embed_question(self, text: str) -> Vector | None:
-        """Embed a question for the current call, on the interactive lane.
+    async def embed_question(self, tenant: str, text: str) -> Vector | None:
+        """Embed a question of a tenant for the current call, on the interactive lane.
 
         None if it is written in a script that the model does not know.
         """

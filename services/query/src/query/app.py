@@ -39,6 +39,7 @@ from query.gateways import (
     InferenceGenerator,
     InferenceJudge,
     InferenceReranker,
+    InferenceRewriter,
     InferenceTokenCounter,
 )
 from query.profile import Profile
@@ -60,6 +61,7 @@ from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_profiles import CompareProfiles
+from query.usecases.complete_question import CompleteQuestion, Rewriter
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -110,6 +112,7 @@ class Adapters:
     generator: Generator
     reranker: Reranker
     judge: Judge
+    rewriter: Rewriter
     tokens: TokenCounter
 
 
@@ -139,6 +142,7 @@ async def _open_adapters(process: Process, settings: Settings) -> Adapters:
         generator=InferenceGenerator(inference),
         reranker=InferenceReranker(inference),
         judge=InferenceJudge(inference),
+        rewriter=InferenceRewriter(inference),
         tokens=InferenceTokenCounter(inference),
     )
 
@@ -228,7 +232,8 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
         ),
     )
     guardrails = open_guardrails(settings.guardrails, adapters.judge)
-    _add_questions(process, adapters, transactions, find, points, guardrails)
+    complete = CompleteQuestion(rewriter=adapters.rewriter, model=settings.rewrite_model)
+    _add_questions(process, adapters, transactions, find, points, guardrails, complete)
     keep = KeepIndexes(
         begin=begin,
         ledger=ledger,
@@ -282,6 +287,7 @@ def _add_questions(
     find: FindPassages,
     points: UpdatePoints,
     guardrails: Guardrails,
+    complete: CompleteQuestion,
 ) -> None:
     """Attaches the services that people ask, and what they ask with."""
     begin = make_begin(transactions)
@@ -310,7 +316,7 @@ def _add_questions(
     add_QueryServiceServicer_to_server(rpc, process.server)
     add_PromptServiceServicer_to_server(PromptRpc(prompts=prompts), process.server)
     conversations = PostgresConversations(transactions)
-    send = SendMessage(conversations, answers, ask)
+    send = SendMessage(conversations, answers, ask, complete)
     conversation_rpc = ConversationRpc(conversations=conversations, send=send)
     add_ConversationServiceServicer_to_server(conversation_rpc, process.server)
 

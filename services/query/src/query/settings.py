@@ -19,6 +19,12 @@ class Settings(ServiceSettings, DatabaseSettings):
         "minilm-l6-v2", description="live embedding profile of a new database; later flips decide"
     )
     embedding_dimensions: int = Field(384, ge=1, le=4_096)
+    rewrite_model: str = Field(
+        "",
+        max_length=256,
+        description="model that rewrites questions which lean on earlier ones; empty: a rule"
+        " adds the words of those",
+    )
     question_vectors: int = Field(
         2_048, ge=0, le=1_000_000, description="vectors of questions to remember in this process"
     )

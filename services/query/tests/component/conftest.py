@@ -54,6 +54,7 @@ from query.subscribers import UseCases, events
 from query.tenant_removal import make_removal
 from query.usecases.ask import Ask
 from query.usecases.compare_points import RestorePoints
+from query.usecases.complete_question import CompleteQuestion, Rewriter
 from query.usecases.documents import (
     DescribeVersions,
     GiveUpVersion,
@@ -78,6 +79,14 @@ TENANT = "acme"
 DOCUMENT = "collections/manuals/documents/pump"
 NOW = datetime(2026, 7, 29, 23, 59, tzinfo=UTC)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class NoRewriter(Rewriter):
+    """Is never asked, because no model is set."""
+
+    @override
+    async def rewrite(self, model: str, earlier: Sequence[str], question: str) -> str:
+        raise AssertionError
 
 
 class InterruptedVectors(EngineVectors):
@@ -203,7 +212,12 @@ class World:
             clock=lambda: NOW,
         )
         self.conversations = PostgresConversations(transactions)
-        self.send = SendMessage(self.conversations, self.answers, self.ask)
+        self.send = SendMessage(
+            self.conversations,
+            self.answers,
+            self.ask,
+            CompleteQuestion(rewriter=NoRewriter()),
+        )
         self.hide = HideDocument(self.begin)
         self.update = UpdatePoints(self.begin, self.ledger, self.indexes)
         self.label = LabelDocuments(self.begin, self.update)

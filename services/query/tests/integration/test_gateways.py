@@ -23,6 +23,7 @@ from query.gateways import (
     InferenceGenerator,
     InferenceJudge,
     InferenceReranker,
+    InferenceRewriter,
     InferenceTokenCounter,
 )
 from query.profile import Profile
@@ -285,6 +286,21 @@ async def test_a_judge_reads_the_text_as_data_and_says_what_it_thinks(inference,
     assert question.text == "Is it?"
 
 
+async def test_a_rewriter_reads_the_questions_and_says_the_last_one_anew(inference, channel):
+    said = [generation.GenerateResponse(delta=generation.Delta(text=one)) for one in ("How ", "?")]
+    inference.steps = [*said, finish(generative=True)]
+    rewriter = InferenceRewriter(channel)
+    assert await rewriter.rewrite("small", ["how\ndeep", "how old"], "and now?") == "How ?"
+    [request] = inference.requests
+    assert (request.model, request.sampling.temperature) == ("small", 0)
+    assert 0 < request.max_output_tokens <= 256
+    system, user = request.messages
+    assert "Do not answer" in system.parts[0].text
+    assert user.parts[0].text == (
+        "Earlier question: how deep\nEarlier question: how old\nLast question: and now?"
+    )
+
+
 async def test_tokens_are_counted_by_the_model_that_answers(inference, channel):
     counter = InferenceTokenCounter(channel)
     counted = await counter.count("", ["a b c", "d"])
@@ -311,6 +327,7 @@ async def test_inference_that_is_away_is_unavailable():
             InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_passages("acme", ["why"]),
             InferenceReranker(channel).score("", "why", ["because"]),
             InferenceJudge(channel).ask("", "Is it?", "text"),
+            InferenceRewriter(channel).rewrite("", ["how"], "why"),
             generate(channel),
         ):
             with pytest.raises(UnavailableError) as failed:

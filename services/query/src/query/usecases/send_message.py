@@ -20,12 +20,12 @@ from query.answer import (
     Step,
 )
 from query.conversation import Owner, check_request_id
-from query.domain import QUESTION_MAX_CHARS, check_question
+from query.domain import check_question
 from query.filters.language import parse_filter
 from query.usecases.answers import Answers
 from query.usecases.ask import Ask
+from query.usecases.complete_question import CompleteQuestion
 from query.usecases.conversations import Conversations, Opened
-from query.words.follow_ups import complete_question
 
 # Earlier questions with their answers that a question is read with.
 EXCHANGES_MAX: Final = 6
@@ -60,6 +60,7 @@ class SendMessage:
     conversations: Conversations
     answers: Answers
     ask: Ask
+    complete: CompleteQuestion
 
     async def run(self, message: NewMessage, trace_id: str) -> AsyncGenerator[Step, None]:
         """The steps of `Ask`; for a repeat those of the stored answer.
@@ -85,7 +86,8 @@ class SendMessage:
             for step in list_steps(await self._find_stored(checked, *opened.repeated)):
                 yield step
             return
-        inquiry = _make_inquiry(checked, opened)
+        asked = await self.complete.run(checked.question, opened.questions)
+        inquiry = _make_inquiry(checked, opened, asked)
         async with aclosing(self.ask.answer(inquiry, verdicts, trace_id)) as steps:
             async for step in steps:
                 yield step
@@ -110,7 +112,7 @@ def list_steps(answer: Answer) -> Iterator[Step]:
     yield answer.finish
 
 
-def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
+def _make_inquiry(message: NewMessage, opened: Opened, asked: str) -> Inquiry:
     settings = opened.conversation.settings
     return Inquiry(
         tenant=message.owner.tenant,
@@ -125,7 +127,7 @@ def _make_inquiry(message: NewMessage, opened: Opened) -> Inquiry:
         prompt=settings.prompt,
         context=Context(
             sent=Sent(conversation_id=message.conversation_id, request_id=message.request_id),
-            asked=complete_question(message.question, opened.questions)[:QUESTION_MAX_CHARS],
+            asked=asked,
             history=choose_history(opened.exchanges),
         ),
     )

@@ -66,7 +66,7 @@ HIT = {
     "copies",
     *("rank", "score", "document", "version", "chunk_id", "ordinal", "title", "page"),
     *("headings", "table_header", "start", "end", "text", "metadata", "ingest_trace_id"),
-    "lines",
+    *("lines", "before", "after", "explanation"),
 }
 COLLECTION = {
     *("collection", "documents", "states", "description", "labels"),

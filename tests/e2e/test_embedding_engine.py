@@ -43,5 +43,6 @@ def test_uploads_and_searches_use_the_server_until_another_profile_is_live(
             assert run(folder, "search", QUESTION)
             assert len(server.asked) == before
             run(folder, "profiles", "flip", "tiny")
-            assert run(folder, "search", QUESTION)
+            # Another question: the vector of the first is remembered.
+            assert run(folder, "search", "Is the well deep?")
             assert len(server.asked) == before + 1

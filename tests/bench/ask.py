@@ -50,7 +50,7 @@ async def run(
 
 async def _one(client: Client, text: str, collection: str) -> Asked:
     started = time.perf_counter()
-    hits = await asking.search(client, text, collection=collection, limit=PASSAGES)
+    hits = await asking.search(client, text, collections=[collection], limit=PASSAGES)
     search_s = time.perf_counter() - started
     metadata = await client.credentials()
     asked = client.query.Ask(

@@ -77,7 +77,7 @@ async def _search(client: Client, corpus: Corpus) -> list[float]:
     for _ in range(1 + ROUNDS):
         for _, text in corpus.queries:
             started = time.perf_counter()
-            await asking.search(client, text, collection=COLLECTION, limit=LIMIT)
+            await asking.search(client, text, collections=[COLLECTION], limit=LIMIT)
             took.append(time.perf_counter() - started)
     return took[len(corpus.queries) :]
 

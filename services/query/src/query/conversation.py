@@ -10,8 +10,8 @@ from uuid import UUID
 
 from chassis.base.errors import FieldViolation, InvalidInputError, NotFoundError
 from query.answer import OUTPUT_TOKENS_MAX, Citation, FinishReason
-from query.domain import check_collection_id
 from query.filters.language import parse_filter
+from query.names import check_collection_id
 from query.prompt import is_reference
 
 TITLE_MAX_CHARS: Final = 200

@@ -14,6 +14,7 @@ from chassis.process.reconcile import Scope
 from query.filters.facts import NO_FACTS
 from query.filters.language import parse_filter
 from query.labels import Labels
+from query.names import name_collections
 from query.retrieval.vector_store import TenantScope
 from query.usecases.ports import Wanted
 from services.query.tests.filters import (
@@ -47,7 +48,7 @@ async def look_up(world, where, collection: str = "") -> list[str]:
         held=None,
         point_ids=points,
         scores=[1.0] * len(points),
-        collection=collection,
+        collections=name_collections(collection, ()),
         limit=1_000,
         one_per_document=False,
         where=where,

@@ -372,6 +372,26 @@ async def test_a_word_is_unknown_if_only_other_tenants_or_collections_have_it(st
     assert by_words(await store.search(ACME, spelled("reciept"))) == [1]
 
 
+async def test_several_collections_are_searched_as_if_there_were_no_other(store: VectorStore):
+    """The same points in the same order with the same scores; rarity counts these alone."""
+    a, b, c = (f"collections/{name}/documents/d" for name in "abc")
+    await store.upsert(
+        ACME, [point(1, "pump", document=a), point(2, "pump valve", document=b), point(3, "valve")]
+    )
+    await store.delete_points(ACME, [point(3).point_id])
+    within = Filter(collections=frozenset({"collections/a", "collections/b"}))
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump valve"), within=within)
+    alone = await store.search(ACME, probe)
+    assert sorted(by_words(alone)) == [1, 2]
+    await store.upsert(ACME, [point(n, "valve", document=c) for n in range(10, 60)])
+    await store.upsert(EVIL, [point(n, "valve", document=a) for n in range(60, 90)])
+    crowded = await store.search(ACME, probe)
+    assert crowded.point_ids == alone.point_ids
+    assert listed(crowded, "bm25s") == listed(alone, "bm25s")
+    assert crowded.scores == alone.scores
+    assert await store.count(ACME, within) == 2
+
+
 async def test_spellings_are_bounded(store: VectorStore):
     (one,) = read_words("reciept").spellings
     with pytest.raises(InvalidInputError) as refusal:

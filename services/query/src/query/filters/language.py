@@ -12,7 +12,8 @@ from aquifer.labels import find_problem
 from chassis.base.errors import InvalidInputError
 from chassis.base.filter_parser import EQUALITY, ORDER, TEXT, Kind, Language, read_text
 from chassis.base.filters import Expression, Operator
-from query.domain import VERSION_MAX, check_collection, check_collection_id, collection_of
+from query.domain import VERSION_MAX
+from query.names import check_collection, check_collection_id, collection_of
 
 FILTER_MAX_CHARS: Final = 4_000
 CONDITIONS_MAX: Final = 64

@@ -61,7 +61,8 @@ WITH verified AS (
     ) AS known
     WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
       AND (%(held)s::text[] IS NULL OR known.labels = '{{{{}}}}' OR known.labels && %(held)s)
-      AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s) {{where}}
+      AND (%(collections)s::text[] = '{{{{}}}}' OR known.collection = ANY(%(collections)s))
+      {{where}}
 ), best AS (
     SELECT point_id, score, place FROM verified WHERE NOT %(one_per_document)s OR nth = 1
     ORDER BY place LIMIT %(limit)s
@@ -210,7 +211,7 @@ class PostgresLedger(Ledger):
             profile=profile,
             point_ids=wanted.point_ids,
             scores=wanted.scores,
-            collection=wanted.collection,
+            collections=sorted(wanted.collections),
             held=None if wanted.held is None else sorted(wanted.held),
             limit=wanted.limit,
             one_per_document=wanted.one_per_document,

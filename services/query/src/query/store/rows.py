@@ -10,8 +10,9 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
 from query.description import Attributes, Description
-from query.domain import Batch, Removed, Standing, Vector, Version, collection_of
+from query.domain import Batch, Removed, Standing, Vector, Version
 from query.labels import Labels
+from query.names import collection_of
 from query.store import statements
 from query.store.passage_vectors import put_vectors, remove_vectors
 from query.store.records import read_in_use

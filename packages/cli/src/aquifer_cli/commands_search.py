@@ -90,7 +90,8 @@ def search(run: Run, question: str | None, **options: Unpack[SearchOptions]) -> 
 
     A filter compares metadata.KEY or metadata."any key" (= !=, numbers and times also < <= > >=,
     `:` for "has in its list", `:*` for "has a value"), title (= != :*), document and collection
-    (= !=), version (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and parentheses.
+    (= !=), version and create_time (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and
+    parentheses.
     """
     from aquifer_cli import found
     from aquifer_cli.collections import refuse_unknown

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -70,7 +71,8 @@ class Passage:
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
-    its upload, `upload_event_id` the id of its event, if it came by one.
+    its upload, `upload_event_id` the id of its event, if it came by one. `created_at` is when its
+    version was accepted, None if that is not known.
     """
 
     version: Version
@@ -89,6 +91,7 @@ class Passage:
     labels: tuple[str, ...] = ()
     ingest_trace_id: str
     upload_event_id: str = ""
+    created_at: datetime | None = None
 
     @property
     def context(self) -> str:

@@ -1,6 +1,7 @@
 """Documents are counted by their values: visible ones, live ones, each once."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,6 +78,14 @@ async def test_a_filter_a_collection_and_a_limit_narrow_the_count(filled):
     counted = await count(filled, "metadata.tags", limit=1)
     assert [(facet.values, facet.distinct) for facet in counted.facets] == [([("x", 2)], 2)]
     assert (await count(filled, "labels", where="version = 2")).documents == 0
+
+
+async def test_a_time_narrows_the_count(world):
+    for day in (1, 2, 3):
+        await upload(world, f"a{day}", created_at=datetime(2026, 1, day, tzinfo=UTC))
+    await upload(world, "b1")
+    counted = await count(world, "labels", where="create_time >= 2026-01-02T00:00:00Z")
+    assert counted.documents == 2
 
 
 async def test_only_what_the_caller_may_see_is_counted(filled):

@@ -11,6 +11,7 @@ import sys
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import mmh3
 import numpy as np
@@ -529,7 +530,7 @@ def described_point(number: int, one: Described, **changed) -> Point:
         document=one.document,
         version=one.version,
         labels=one.labels,
-        facts=list_facts(one.document, one.title, one.metadata),
+        facts=list_facts(one.document, one.title, one.metadata, one.created_at),
         **changed,
     )
 
@@ -572,6 +573,12 @@ X, Y = "collections/a/documents/x", "collections/b/documents/y"
         ("NOT labels:*", [1, 4]),
         ("(metadata.year = 2020 OR labels:hr) AND NOT document = y", [1, 3]),
         ("collection = z", []),
+        ("create_time >= 2026-01-31T12:00:00Z", [1]),
+        ("create_time = 2026-01-31T13:00:00+01:00", [1]),
+        ("create_time != 2026-01-31T12:00:00Z", [2, 3, 4]),
+        ("create_time > 2026-01-31T11:00:00Z AND create_time < 2026-01-31T12:00:00Z", [2]),
+        ("NOT create_time < 2026-01-31T12:00:00Z", [1, 3, 4]),
+        ("metadata.create_time < 2026-02-01T00:00:00Z", []),
     ],
 )
 async def test_a_filter_finds_what_it_says(store: VectorStore, text, expected):
@@ -580,12 +587,14 @@ async def test_a_filter_finds_what_it_says(store: VectorStore, text, expected):
             X,
             title="Pump",
             metadata={"year": 2020, "tags": ["draft", 1], "due": "2024-05-01T02:00:00+02:00"},
+            created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
         ),
         Described(
             Y,
             title="Valve",
             metadata={"year": "2020", "tags": "final", "due": "2024-04-30T23:59:59.999999Z"},
             labels=("hr",),
+            created_at=datetime(2026, 1, 31, 11, 59, 59, 999_999, tzinfo=UTC),
         ),
         Described(X, version=2, metadata={"tags": "draft", "done": True}, labels=("eng", "hr")),
         Described("collections/c/documents/z", version=2, metadata={"year": 2021, "a key": "x"}),

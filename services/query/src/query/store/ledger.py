@@ -27,12 +27,12 @@ from query.usecases.ports import (
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
     " page_breaks, headings, table_header, lines, ingest_trace_id,"
-    " upload_event_id"
+    " upload_event_id, created_at"
 )
 # The description of a passage's version.
 _DESCRIBED: Final = """
 CROSS JOIN LATERAL (
-    SELECT title, metadata FROM descriptions
+    SELECT title, metadata, created_at FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = passages.document AND version = passages.version
     LIMIT 1
 ) AS described
@@ -363,4 +363,5 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         labels=tuple(row.get("labels", ())),
         ingest_trace_id=row["ingest_trace_id"],
         upload_event_id=row["upload_event_id"],
+        created_at=row["created_at"],
     )

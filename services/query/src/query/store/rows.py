@@ -268,11 +268,17 @@ def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str,
         "titles": [description.title for _, description in described],
         "metadata": [Jsonb(dict(description.metadata)) for _, description in described],
         "revisions": [description.revision for _, description in described],
+        "created": [description.created_at for _, description in described],
     }
 
 
 def _description(row: Mapping[str, Any]) -> Description:
-    return Description(title=row["title"], metadata=row["metadata"], revision=row["revision"])
+    return Description(
+        title=row["title"],
+        metadata=row["metadata"],
+        revision=row["revision"],
+        created_at=row["created_at"],
+    )
 
 
 def read_standing(row: Mapping[str, Any]) -> Standing:

@@ -213,6 +213,9 @@ class SearchRequest(message.Message):
         `!=` is the opposite of `=`, so it is then true.
       * `title` (= !=) and `title:*`: it is not empty. `document` and `collection` (= !=), by id or
         resource name. `version` (= != < <= > >=). `labels:LABEL` and `labels:*`: it has labels.
+      * `create_time` (= != < <= > >=): when the version was accepted, as `Document.create_time`, compared
+        with a time in RFC 3339 with a zone. It is missing for versions from before this field, until
+        their metadata changes.
       * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. `2020` and `true`
         without quotes are a number and a boolean. `*` is refused in a value: there are no wildcards.
       * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without

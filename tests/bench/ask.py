@@ -51,7 +51,7 @@ async def run(
 async def _one(client: Client, text: str, collection: str) -> Asked:
     started = time.perf_counter()
     # A question that was asked before is not embedded again; a blank makes it another one.
-    hits = await asking.search(client, text + " ", collection=collection, limit=PASSAGES)
+    hits = await asking.search(client, text + " ", collections=[collection], limit=PASSAGES)
     search_s = time.perf_counter() - started
     metadata = await client.credentials()
     asked = client.query.Ask(

@@ -82,7 +82,7 @@ async def _search(client: Client, corpus: Corpus) -> list[float]:
         blanks = " " * next(_ROUND)
         for _, text in corpus.queries:
             started = time.perf_counter()
-            await asking.search(client, text + blanks, collection=COLLECTION, limit=LIMIT)
+            await asking.search(client, text + blanks, collections=[COLLECTION], limit=LIMIT)
             took.append(time.perf_counter() - started)
     return took[len(corpus.queries) :]
 

@@ -24,7 +24,7 @@ async def run(running: RunningStack, corpus: Corpus, collection: str) -> Figure:
             client,
             list(corpus.queries),
             out,
-            collection=collection,
+            collections=[collection],
             limit=DEPTH,
             done=lambda: None,
         )

@@ -64,7 +64,7 @@ async def _lose(running: RunningStack, client: Client, corpus: Corpus) -> float:
     give_up_at = time.perf_counter() + WAIT_S
     while time.perf_counter() < give_up_at:
         try:
-            await asking.search(client, text, collection=COLLECTION, limit=1)
+            await asking.search(client, text, collections=[COLLECTION], limit=1)
         except CommandError as error:
             if error.reason not in REFUSED:
                 raise

@@ -35,7 +35,7 @@ async def run(running: RunningStack, corpus: Corpus, collection: str) -> dict[in
 
         async def one(text: str) -> float:
             started = time.perf_counter()
-            await asking.search(client, text, collection=collection, limit=LIMIT)
+            await asking.search(client, text, collections=[collection], limit=LIMIT)
             return time.perf_counter() - started
 
         pids = processes.of(running.stack)

@@ -73,7 +73,7 @@ SEARCH = {
     "PROFILE_INVALID": "the names are those that inference lists",
     "DOCUMENT_NAME": "a search filters by collection alone",
     "VERSION_INVALID": "a search filters by collection alone",
-    "FILTER_TOO_LONG": "a search names one collection at most",
+    "FILTER_TOO_LONG": "a search names at most 100 collections",
     "SPELLINGS_COUNT": "a search passes on the first 64",
     "TENANT_INVALID": "the tenant is that of a verified token",
     "TEXT_COUNT": "one question is embedded",
@@ -150,6 +150,7 @@ EXCLUDED = {
     "ConversationService.SendMessage": ASK
     | {
         "COLLECTION_NAME": "checked when it was set",
+        "COLLECTIONS_COUNT": "checked when they were set",
         "FILTER_INVALID": "checked when it was set",
         "OUTPUT_TOKENS_RANGE": "checked when it was set",
         "CAPABILITY_MISSING": "query asks for text, which every model here can write",

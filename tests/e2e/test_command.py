@@ -47,6 +47,8 @@ def ask(stack, tides):
     return steps[0]["answer"]
 
 
+SEARCHED = "collection = tides AND NOT metadata.year:* AND create_time > 2026-01-01T00:00:00Z"
+
 UPLOADED = {"path", "document", "version", "state", "reason", "notes", "same_content"}
 DOCUMENT = {
     *("document", "version", "state", "reason", "reason_detail", "live_version", "title"),
@@ -97,7 +99,7 @@ TABLE = {
     "versions": (["versions", "{document}"], VERSION),
     "search": (["search", "high water", "-c", "tides"], HIT),
     "search --filter": (
-        ["search", "high water", "--filter", "collection = tides AND NOT metadata.year:*"],
+        ["search", "high water", "-c", "tides", "-c", "tides2", "--filter", SEARCHED],
         HIT,
     ),
     "facets": (
@@ -169,6 +171,8 @@ def test_a_collection_without_documents_is_not_found_before_anything_is_shown(
     [only] = stack.json(command, "high water", "-c", typed)
     assert only["error"]["reason"] == "NOT_FOUND"
     assert "tides" in only["error"]["hint"]
+    [several] = stack.json("ask", "high water", "-c", "tides", "-c", typed)
+    assert several == only
     for_people = stack.run(command, "high water", "-c", typed)
     assert (for_people.returncode, for_people.stdout) == (1, "")
     assert "tides" in for_people.stderr

@@ -48,7 +48,7 @@ def test_questions_from_a_pipe_are_answered_in_one_conversation(stack, well):
     assert "monks" in quotes[1]
 
     head, *messages = stack.json("conversations", "show", conversation)
-    assert (head["title"], head["collection"], head["messages"]) == (FIRST, well, 4)
+    assert (head["title"], head["collections"], head["messages"]) == (FIRST, [well], 4)
     assert [one["role"] for one in messages] == ["user", "assistant"] * 2
     assert [one["text"] for one in messages[::2]] == [FIRST, SECOND]
     assert [one["answer"] for one in messages[1::2]] == [one[1]["answer"] for one in answers]
@@ -94,7 +94,7 @@ def test_answers_are_exported_and_good_ones_are_questions_to_measure_with(stack,
     own = [one for one in rows if one["conversation"] == conversation]
     assert [(one["question"], one["message"]) for one in own] == [(FIRST, 2), (SECOND, 4)]
     assert own[0]["answer"] == first[1]["answer"]
-    assert own[0]["settings"]["collection"] == well
+    assert own[0]["settings"]["collections"] == [well]
     assert own[0]["feedback"]["reason"] == "right"
     assert "forty metres" in own[0]["citations"][0]["passage"]["text"]
     _, _, shown, *_ = stack.json("conversations", "show", conversation)

@@ -30,6 +30,7 @@ class Described:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     labels: Sequence[str] = ()
+    created_at: datetime | None = None
 
     @property
     def collection(self) -> str:
@@ -56,6 +57,10 @@ def _matches_field(one: Described, name: Field, operator: Operator, value: Any) 
     match name:
         case Field.LABELS:
             return bool(one.labels) if operator is Operator.PRESENT else value in one.labels
+        case Field.CREATE_TIME if one.created_at is None:
+            return operator is Operator.DIFFERS
+        case Field.CREATE_TIME:
+            return _compare(one.created_at, operator, value)
         case Field.TITLE if operator is Operator.PRESENT:
             return one.title != ""
         case Field.DOCUMENT if "/" not in value:
@@ -167,6 +172,7 @@ DOCUMENTS = st.sampled_from(
     [f"collections/{c}/documents/{d}" for c in ("a", "b") for d in ("x", "y")]
 )
 LABELS = st.sets(st.sampled_from(["hr", "eng", "law"])).map(lambda names: tuple(sorted(names)))
+_TIME = st.sampled_from(TIMES).map(datetime.fromisoformat)
 DESCRIBED = st.builds(
     Described,
     document=DOCUMENTS,
@@ -174,6 +180,8 @@ DESCRIBED = st.builds(
     title=st.sampled_from(TEXTS),
     metadata=METADATA,
     labels=LABELS,
+    # Not in the first and last year: those of a version are within them in UTC.
+    created_at=st.none() | st.sampled_from(TIMES[:4]).map(datetime.fromisoformat),
 )
 
 EQUALITY = st.sampled_from([Operator.EQUALS, Operator.DIFFERS])
@@ -187,7 +195,6 @@ def _condition(key: str, operator: Operator, value: Any) -> MetadataCondition:
 _KEY = st.sampled_from(KEYS)
 _NUMBER = SCALARS.filter(lambda one: not isinstance(one, str | bool))
 _TEXT = st.sampled_from(TEXTS)
-_TIME = st.sampled_from(TIMES).map(datetime.fromisoformat)
 CONDITIONS: st.SearchStrategy[Any] = st.one_of(
     st.builds(_condition, _KEY, EQUALITY, _TEXT | st.booleans()),
     st.builds(_condition, _KEY, ORDER, _NUMBER | _TIME),
@@ -208,6 +215,7 @@ CONDITIONS: st.SearchStrategy[Any] = st.one_of(
         st.sampled_from(["collections/a", "collections/b", "collections/c"]),
     ),
     st.builds(Condition, st.just(Field.VERSION.value), ORDER, st.integers(0, 10)),
+    st.builds(Condition, st.just(Field.CREATE_TIME.value), ORDER, _TIME),
     st.builds(
         Condition,
         st.just(Field.LABELS.value),

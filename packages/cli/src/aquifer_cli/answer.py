@@ -1,7 +1,7 @@
 """Shows an answer while it arrives."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from aquifer.query.v1.query_service_pb2 import (
@@ -39,7 +39,7 @@ async def show_answer(
     client: Client,
     screen: Screen,
     question: str,
-    collection: str = "",
+    collections: Sequence[str] = (),
     model: str = "",
     *,
     where: str = "",
@@ -52,7 +52,7 @@ async def show_answer(
         CommandError: with the reason of the service; what had come stays printed.
     """
     steps = asking.ask(
-        client, question, collection=collection, model=model, where=where, prompt=prompt
+        client, question, collections=collections, model=model, where=where, prompt=prompt
     )
     return await show_steps(steps, screen, indent=indent)
 

@@ -1,6 +1,6 @@
 """`aquifer search` and `aquifer ask`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +33,7 @@ async def search(
     client: Client,
     question: str,
     *,
-    collection: str,
+    collections: Sequence[str],
     limit: int,
     one_per_document: bool = False,
     where: str = "",
@@ -44,7 +44,7 @@ async def search(
     """
     request = SearchRequest(
         question=question,
-        collection=collection,
+        collections=collections,
         limit=limit,
         one_per_document=one_per_document,
         separate_copies=one_per_document,  # a ranking of documents has each of them
@@ -111,7 +111,7 @@ async def write_run(
     queries: list[tuple[str, str]],
     out: TextIO,
     *,
-    collection: str,
+    collections: Sequence[str],
     limit: int,
     done: Callable[[], None],
     where: str = "",
@@ -125,7 +125,7 @@ async def write_run(
         hits = await search(
             client,
             query[1],
-            collection=collection,
+            collections=collections,
             limit=limit,
             one_per_document=True,
             where=where,
@@ -144,7 +144,7 @@ async def ask(
     client: Client,
     question: str,
     *,
-    collection: str,
+    collections: Sequence[str],
     model: str,
     where: str = "",
     prompt: str = "",
@@ -155,7 +155,7 @@ async def ask(
         CommandError: with the reason of the service.
     """
     request = AskRequest(
-        question=question, collection=collection, model=model, filter=where, prompt=prompt
+        question=question, collections=collections, model=model, filter=where, prompt=prompt
     )
     async for step in stream_steps(client, client.query.Ask, request):
         yield step

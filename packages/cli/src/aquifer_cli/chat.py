@@ -56,8 +56,7 @@ class Chat:
 
     async def _open(self, client: Client) -> None:
         """Shows that an existing conversation is there, after changing its settings."""
-        if self.given.collection:
-            await refuse_unknown(client, self.given.collection)
+        await refuse_unknown(client, self.given.collections)
         if self.paths:
             self.given.name = self.name
             found = await conversations.update(client, self.given, self.paths)
@@ -68,8 +67,7 @@ class Chat:
 
     async def _answer(self, client: Client, question: str) -> None:
         if not self.name:
-            if self.given.collection:
-                await refuse_unknown(client, self.given.collection)
+            await refuse_unknown(client, self.given.collections)
             self.name = (await conversations.create(client, self.given)).name
         if self.run.screen.machine:
             conversation_id = self.name.rpartition("/")[2]

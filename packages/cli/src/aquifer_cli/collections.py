@@ -1,7 +1,7 @@
 """Collections: their settings, and their documents by state."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC
 from difflib import get_close_matches
 
@@ -31,8 +31,8 @@ DAY_S = 86_400
 NO_STEP = "none"
 
 
-async def refuse_unknown(client: Client, collection: str) -> None:
-    """Raises if a collection has no documents.
+async def refuse_unknown(client: Client, collections: Iterable[str]) -> None:
+    """Raises if one of the collections is unknown and has no documents.
 
     With a key that may not list documents nothing is raised.
 
@@ -40,17 +40,17 @@ async def refuse_unknown(client: Client, collection: str) -> None:
         CommandError: NOT_FOUND, with the names that are close.
     """
     try:
-        if await _has_documents(client, collection):
-            return
-        known = await _list_ids(client)
+        empty = [one for one in collections if not await _has_documents(client, one)]
+        known = await _list_ids(client) if empty else set()
     except CommandError:
         return
-    if collection in known:
+    unknown = next((one for one in empty if one not in known), None)
+    if unknown is None:
         return
-    near = get_close_matches(collection, known, n=3, cutoff=0.5) or sorted(known)[:3]
+    near = get_close_matches(unknown, known, n=3, cutoff=0.5) or sorted(known)[:3]
     raise CommandError(
         "NOT_FOUND",
-        f"there is no document in a collection {collection!r}",
+        f"there is no document in a collection {unknown!r}",
         hint=f"did you mean {', '.join(near)}?" if near else "no collection has documents yet",
     )
 

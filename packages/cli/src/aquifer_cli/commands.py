@@ -29,6 +29,9 @@ PASSWORD_FILE = click.option(
     help="File whose first line opens documents that need a password; - reads standard input.",
 )
 COLLECTION_ANY = click.option("--collection", "-c", default="", help="Only this collection.")
+COLLECTIONS_ANY = click.option(
+    "--collection", "-c", "collections", multiple=True, help="Only these collections; repeatable."
+)
 FOUND_WHERE = click.option(
     "--filter", "where", default="", help="Only documents for which this is true."
 )
@@ -166,16 +169,18 @@ def documents(run: Run, collection: str, state: str, where: str) -> int:
     cli,
     "ask",
     examples="""\
-  aquifer ask "How deep is the well?" -c handbook
+  aquifer ask "How deep is the well?" -c handbook -c surveys
   aquifer ask "How deep is the well?" --filter 'metadata.year >= 2020'
   aquifer ask "How deep is the well?" --model extractive""",
 )
 @click.argument("question")
-@COLLECTION_ANY
+@COLLECTIONS_ANY
 @FOUND_WHERE
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
 @click.option("--prompt", default="", help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
-def ask(run: Run, question: str, collection: str, where: str, model: str, prompt: str) -> int:
+def ask(
+    run: Run, question: str, collections: tuple[str, ...], where: str, model: str, prompt: str
+) -> int:
     """Answers a question from the documents, with citations.
 
     A filter is written as that of `aquifer search`.
@@ -184,16 +189,14 @@ def ask(run: Run, question: str, collection: str, where: str, model: str, prompt
     from aquifer_cli.collections import refuse_unknown
     from aquifer_cli.prompts import make_reference
 
-    if collection:
-        names.check_collection(collection)
+    chosen = names.check_collections(collections)
     told = make_reference(prompt)
 
     async def work(client: "Client") -> int:
-        if collection:
-            # Before the answer: its first words cannot be taken back.
-            await refuse_unknown(client, collection)
+        # Before the answer: its first words cannot be taken back.
+        await refuse_unknown(client, chosen)
         answer = await show_answer(
-            client, run.screen, question, collection, model, where=where, prompt=told
+            client, run.screen, question, chosen, model, where=where, prompt=told
         )
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")

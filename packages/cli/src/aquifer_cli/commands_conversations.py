@@ -11,6 +11,7 @@ import click
 
 from aquifer_cli import names
 from aquifer_cli.command import Commands, Run, command
+from aquifer_cli.commands import COLLECTIONS_ANY
 from aquifer_cli.commands_facets import cli
 from aquifer_cli.errors import EXIT_FAILED
 
@@ -28,19 +29,19 @@ _CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
     cli,
     "chat",
     examples="""\
-  aquifer chat -c handbook
+  aquifer chat -c handbook -c surveys
   aquifer chat --conversation 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10
   printf 'How deep is the well?\\nAnd how old?\\n' | aquifer chat --json""",
 )
 @click.option("--conversation", default="", help="Goes on with this one; default: a new one.")
-@click.option("--collection", "-c", default=None, help="Only this collection.")
+@COLLECTIONS_ANY
 @click.option("--model", default=None, help="Model of `aquifer models`, or an alias.")
 @click.option("--filter", "where", default=None, help="Only documents for which this is true.")
 @click.option("--prompt", default=None, help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
 def chat(
     run: Run,
     conversation: str,
-    collection: str | None,
+    collections: tuple[str, ...],
     model: str | None,
     where: str | None,
     prompt: str | None,
@@ -56,13 +57,15 @@ def chat(
     from aquifer_cli.chat import Chat
     from aquifer_cli.prompts import make_reference
 
-    if collection:
-        names.check_collection(collection)
+    chosen = names.check_collections(collections)
     told = None if prompt is None else make_reference(prompt)
-    settings = {"collection": collection, "model": model, "filter": where, "prompt": told}
+    settings = {"model": model, "filter": where, "prompt": told}
     paths = [name for name, value in settings.items() if value is not None]
+    if collections:
+        # Both: those of `collections` take the place of one that was set before.
+        paths += ["collection", "collections"]
     given = Conversation(
-        collection=collection or "", model=model or "", filter=where or "", prompt=told or ""
+        collections=chosen, model=model or "", filter=where or "", prompt=told or ""
     )
     name = conversations.make_name(conversation) if conversation else ""
     return Chat(run, given, paths, name).answer_lines()

@@ -9,7 +9,7 @@ import click
 
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
-from aquifer_cli.commands import COLLECTION_ANY, FOUND_WHERE
+from aquifer_cli.commands import COLLECTIONS_ANY, FOUND_WHERE
 from aquifer_cli.commands_state import cli
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["cli"]
   aquifer facets collection labels --filter 'metadata.year >= 2020' --limit 100""",
 )
 @click.argument("fields", nargs=-1, required=True, metavar="FIELD...")
-@COLLECTION_ANY
+@COLLECTIONS_ANY
 @FOUND_WHERE
 @click.option(
     "--limit",
@@ -36,7 +36,13 @@ __all__ = ["cli"]
     type=click.IntRange(1, 100),
     help="Maximum number of values of each field.",
 )
-def facets(run: Run, fields: tuple[str, ...], collection: str, where: str, limit: int) -> int:
+def facets(
+    run: Run,
+    fields: tuple[str, ...],
+    collections: tuple[str, ...],
+    where: str,
+    limit: int,
+) -> int:
     """Counts documents by the values of a field.
 
     It counts those that searches find. A FIELD is collection, labels, metadata.KEY or metadata."any
@@ -45,13 +51,10 @@ def facets(run: Run, fields: tuple[str, ...], collection: str, where: str, limit
     """
     from aquifer_cli import facets as counting
 
-    if collection:
-        names.check_collection(collection)
+    chosen = names.check_collections(collections)
 
     async def work(client: "Client") -> int:
-        counted = await counting.count(
-            client, fields, collection=collection, where=where, limit=limit
-        )
+        counted = await counting.count(client, fields, collections=chosen, where=where, limit=limit)
         if run.screen.machine:
             for facet in counted.facets:
                 run.screen.record(counting.as_json(facet))

@@ -1,5 +1,6 @@
 """`aquifer search`: parses its arguments, asks, and shows what was found."""
 
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -9,7 +10,7 @@ from typing_extensions import Unpack
 
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
-from aquifer_cli.commands import COLLECTION_ANY, FOUND_WHERE, cli
+from aquifer_cli.commands import COLLECTIONS_ANY, FOUND_WHERE, cli
 
 if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
@@ -23,7 +24,7 @@ _FILE = click.Path(path_type=Path)
 class SearchOptions(TypedDict):
     """The options of `aquifer search`."""
 
-    collection: str
+    collections: tuple[str, ...]
     where: str
     limit: int
     rerank: str | None
@@ -41,10 +42,10 @@ class SearchOptions(TypedDict):
     examples="""\
   aquifer search "how deep is the well" -k 3
   aquifer search "water level" --filter 'metadata.year >= 2020 AND metadata.tags:survey'
-  aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers""",
+  aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers -c notes""",
 )
 @click.argument("question", required=False)
-@COLLECTION_ANY
+@COLLECTIONS_ANY
 @FOUND_WHERE
 @click.option(
     "--limit",
@@ -89,29 +90,28 @@ def search(run: Run, question: str | None, **options: Unpack[SearchOptions]) -> 
 
     A filter compares metadata.KEY or metadata."any key" (= !=, numbers and times also < <= > >=,
     `:` for "has in its list", `:*` for "has a value"), title (= != :*), document and collection
-    (= !=), version (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and parentheses.
+    (= !=), version and create_time (= != < <= > >=) and labels (: :*), joined by AND, OR, NOT and
+    parentheses.
     """
     from aquifer_cli import found
     from aquifer_cli.collections import refuse_unknown
 
-    collection = options["collection"]
-    if collection:
-        names.check_collection(collection)
+    collections = names.check_collections(options["collections"])
     queries, run_file = options["queries"], options["run_file"]
     if queries is not None and _is_of_one_question(options):
         raise click.UsageError(
             "--rerank, --wording, --diversity, --neighbours and --explain are for a single QUESTION"
         )
     if queries is not None and run_file is not None and question is None:
-        return _search_run(run, queries, run_file, collection, options["limit"], options["where"])
+        return _search_run(run, queries, run_file, collections, options["limit"], options["where"])
     if question is None or queries is not None or run_file is not None:
         raise click.UsageError("give a QUESTION, or --queries FILE with --run OUT")
-    request = _to_request(question, options)
+    request = _to_request(question, collections, options)
 
     async def work(client: "Client") -> "SearchResponse":
         response: SearchResponse = await client.call(client.query.Search, request)
-        if collection and not response.hits:
-            await refuse_unknown(client, collection)
+        if not response.hits:
+            await refuse_unknown(client, collections)
         return response
 
     found.show_response(run.screen, run.with_client(work))
@@ -124,12 +124,14 @@ def _is_of_one_question(options: SearchOptions) -> bool:
     return options["rerank"] is not None or any(named)
 
 
-def _to_request(question: str, options: SearchOptions) -> "SearchRequest":
+def _to_request(
+    question: str, collections: Sequence[str], options: SearchOptions
+) -> "SearchRequest":
     from aquifer.query.v1.query_service_pb2 import SearchRequest
 
     return SearchRequest(
         question=question,
-        collection=options["collection"],
+        collections=collections,
         limit=options["limit"],
         filter=options["where"],
         rerank=options["rerank"] is not None,
@@ -142,7 +144,7 @@ def _to_request(question: str, options: SearchOptions) -> "SearchRequest":
 
 
 def _search_run(
-    run: Run, queries: Path, run_file: Path, collection: str, limit: int, where: str
+    run: Run, queries: Path, run_file: Path, collections: Sequence[str], limit: int, where: str
 ) -> int:
     from aquifer_cli import ask as asking
     from aquifer_cli.collections import refuse_unknown
@@ -154,11 +156,10 @@ def _search_run(
     with run.screen.show_progress(answered=len(pairs)) as bars:
 
         async def work(client: "Client") -> None:
-            if collection:
-                await refuse_unknown(client, collection)
+            await refuse_unknown(client, collections)
             advance = bars["answered"].advance
             await asking.write_run(
-                client, pairs, out, collection=collection, limit=limit, done=advance, where=where
+                client, pairs, out, collections=collections, limit=limit, done=advance, where=where
             )
 
         run.with_client(work)

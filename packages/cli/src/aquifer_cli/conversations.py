@@ -120,6 +120,7 @@ def as_json(conversation: Conversation) -> dict[str, object]:
         "title": conversation.title,
         "model": conversation.model,
         "collection": conversation.collection,
+        "collections": list(conversation.collections),
         "filter": conversation.filter,
         "max_output_tokens": conversation.max_output_tokens,
         "prompt": conversation.prompt,

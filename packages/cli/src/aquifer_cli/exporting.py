@@ -164,6 +164,7 @@ def as_json(one: ExportedAnswer) -> dict[str, object]:
         "question": answer.question,
         "settings": {
             "collection": settings.collection,
+            "collections": list(settings.collections),
             "filter": settings.filter,
             "model": settings.model,
             "max_output_tokens": settings.max_output_tokens,

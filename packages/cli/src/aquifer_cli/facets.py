@@ -19,10 +19,10 @@ VALUE_WIDTH = 80
 
 
 async def count(
-    client: Client, fields: Sequence[str], *, collection: str, where: str, limit: int
+    client: Client, fields: Sequence[str], *, collections: Sequence[str], where: str, limit: int
 ) -> CountFacetsResponse:
     """The most frequent values of fields; `where` is a filter as that of a search."""
-    request = CountFacetsRequest(fields=fields, collection=collection, filter=where, limit=limit)
+    request = CountFacetsRequest(fields=fields, collections=collections, filter=where, limit=limit)
     counted: CountFacetsResponse = await client.call(client.query.CountFacets, request)
     return counted
 

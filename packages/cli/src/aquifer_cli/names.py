@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from aquifer_cli.errors import EXIT_USAGE, CommandError
 
@@ -57,6 +58,15 @@ def check_collection(text: str) -> str:
             exit_code=EXIT_USAGE,
         )
     return text
+
+
+def check_collections(given: Iterable[str]) -> list[str]:
+    """Checks and returns collection ids; empty ones are left out.
+
+    Raises:
+        CommandError: COLLECTION_NAME.
+    """
+    return [check_collection(one) for one in given if one]
 
 
 def document_id(name: str) -> str:

@@ -30,7 +30,7 @@ def show_messages(screen: Screen, found: Conversation, messages: Sequence[Messag
     """The settings that are set, then the messages in order, with their sources."""
     screen.say(found.title or "(without title)", style="bold")
     settings = {
-        "collection": found.collection,
+        "collections": ", ".join(filter(None, [found.collection, *found.collections])),
         "model": found.model,
         "filter": found.filter,
         "prompt": found.prompt,

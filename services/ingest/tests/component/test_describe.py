@@ -41,7 +41,12 @@ async def test_a_live_document_gets_another_title_and_metadata(rig: Rig):
             tenant=TENANT,
             document=NAME,
             version=1,
-            description=Description(title="Rivers", metadata={"author": "Bea"}, revision=1),
+            description=Description(
+                title="Rivers",
+                metadata={"author": "Bea"},
+                revision=1,
+                create_time=rig.version()["accepted_at"],
+            ),
         )
     ]
 
@@ -61,7 +66,9 @@ async def test_what_is_not_prepared_yet_is_prepared_with_the_latest(rig: Rig):
     assert list_events(rig, DescriptionChanged) == []
     await rig.prepare()
     [prepared] = list_events(rig, ChunksPrepared)
-    assert prepared.description == Description(title="Rivers", metadata={}, revision=1)
+    assert prepared.description == Description(
+        title="Rivers", metadata={}, revision=1, create_time=rig.version()["accepted_at"]
+    )
 
 
 async def test_the_same_description_again_is_no_change(rig: Rig):
@@ -79,7 +86,9 @@ async def test_an_upload_event_is_told_that_its_bytes_are_unchanged(rig: Rig):
     rig.clear_outbox()
     await rig.event(TEXT, event_id="e2", title="Rivers")
     changed, indexed = rig.outbox()
-    assert changed.description == Description(title="Rivers", metadata={}, revision=1)
+    assert changed.description == Description(
+        title="Rivers", metadata={}, revision=1, create_time=rig.version()["accepted_at"]
+    )
     assert (indexed.upload_event_id, indexed.version, indexed.unchanged) == ("e2", 1, True)
 
 

@@ -33,7 +33,8 @@ async def test_a_document_is_cut_into_batches_that_repeat_it_verbatim(rig: Rig):
     assert max(len(batch.chunks) for batch in batches) == 32
     assert all(chunk.text == LONG.decode()[chunk.start : chunk.end] for chunk in chunks)
     assert {(b.trace_id, b.chunk_count) for b in batches} == {(TRACE, len(chunks))}
-    assert all(b.description == Description(title="Given", metadata={"k": "v"}) for b in batches)
+    description = Description(title="Given", metadata={"k": "v"}, create_time=row["accepted_at"])
+    assert all(b.description == description for b in batches)
     assert rig.count("chunks") == len(chunks)
 
 

@@ -62,7 +62,9 @@ async def test_title_and_metadata_change_without_a_new_version(rig: Rig):
             tenant=TENANT,
             document=NAME,
             version=1,
-            description=Description(title="Rivers", metadata=TYPED, revision=1),
+            description=Description(
+                title="Rivers", metadata=TYPED, revision=1, create_time=rig.version()["accepted_at"]
+            ),
         )
     ]
 
@@ -91,7 +93,9 @@ async def test_a_value_of_another_type_is_a_change(rig: Rig, before: Any, after:
     await index(rig, metadata={"k": before})
     await update(rig, metadata={"k": after})
     [changed] = rig.outbox()
-    assert changed.description == Description(title="Water", metadata={"k": after}, revision=1)
+    assert changed.description == Description(
+        title="Water", metadata={"k": after}, revision=1, create_time=rig.version()["accepted_at"]
+    )
     await rig.upload(TEXT, file_name="water.md", metadata={"k": before})
     assert rig.version()["revision"] == 2
     await rig.upload(TEXT, file_name="water.md", metadata={"k": before})
@@ -112,7 +116,9 @@ async def test_what_is_not_prepared_yet_is_prepared_with_it(rig: Rig):
     assert rig.outbox() == []
     await rig.prepare()
     [prepared] = [event for event in rig.outbox() if isinstance(event, ChunksPrepared)]
-    assert prepared.description == Description(title="Rivers", metadata=TYPED, revision=1)
+    assert prepared.description == Description(
+        title="Rivers", metadata=TYPED, revision=1, create_time=rig.version()["accepted_at"]
+    )
 
 
 async def test_what_is_on_its_way_to_the_index_hears_of_it(rig: Rig):

@@ -10,8 +10,9 @@ from uuid import UUID
 from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.base.filters import Expression
 from chassis.base.labels import Held
-from query.domain import Passage, Version, check_collection_id, check_question
+from query.domain import Passage, Version, check_question
 from query.guardrail import Verdict
+from query.names import name_collections
 
 OUTPUT_TOKENS_MAX: Final = 32_768
 OUTPUT_TOKENS_DEFAULT: Final = 512
@@ -57,6 +58,7 @@ class Settings:
     """
 
     collection: str = ""
+    collections: Sequence[str] = ()
     filter: str = ""
     model: str = ""
     max_output_tokens: int = 0
@@ -76,6 +78,7 @@ class Inquiry:
     principal: str
     question: str
     collection: str = ""
+    collections: tuple[str, ...] = ()
     model: str = ""
     max_output_tokens: int
     filter: str = ""
@@ -86,7 +89,7 @@ class Inquiry:
 
     def __post_init__(self) -> None:
         check_question(self.question)
-        check_collection_id(self.collection)
+        name_collections(self.collection, self.collections)
         if not 0 < self.max_output_tokens <= OUTPUT_TOKENS_MAX:
             raise InvalidInputError(
                 "OUTPUT_TOKENS_RANGE",
@@ -109,6 +112,7 @@ class Inquiry:
         """What it is asked with."""
         return Settings(
             collection=self.collection,
+            collections=self.collections,
             filter=self.filter,
             model=self.model,
             max_output_tokens=self.max_output_tokens,

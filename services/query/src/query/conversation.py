@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from chassis.base.errors import FieldViolation, InvalidInputError, NotFoundError
 from query.answer import OUTPUT_TOKENS_MAX, Citation, FinishReason
-from query.domain import check_collection_id
 from query.filters.language import parse_filter
+from query.names import name_collections
 from query.prompt import is_reference
 
 TITLE_MAX_CHARS: Final = 200
@@ -22,7 +22,15 @@ MADE_TITLE_CHARS: Final = 80
 CONVERSATIONS_MAX: Final = 100_000
 MESSAGES_MAX: Final = 1_000
 LAST_MESSAGES_MAX: Final = 10
-MASK: Final = ("title", "model", "collection", "filter", "max_output_tokens", "prompt")
+MASK: Final = (
+    "title",
+    "model",
+    "collection",
+    "collections",
+    "filter",
+    "max_output_tokens",
+    "prompt",
+)
 
 _NAME: Final = re.compile("conversations/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -39,13 +47,14 @@ class Owner:
 class Settings:
     """Settings of a conversation.
 
-    `collection` is a collection id, `filter` a text as of a search, `max_output_tokens` 0 for the
-    usual length, `prompt` a resource name.
+    `collection` and `collections` are ids, see `name_collections`, `filter` is a text as of a
+    search, `max_output_tokens` 0 for the usual length, `prompt` a resource name.
     """
 
     title: str = ""
     model: str = ""
     collection: str = ""
+    collections: tuple[str, ...] = ()
     filter: str = ""
     max_output_tokens: int = 0
     prompt: str = ""
@@ -54,7 +63,8 @@ class Settings:
         """Checks settings that were given; those of a store were given once.
 
         Raises:
-            InvalidInputError: CONVERSATION_RANGE, COLLECTION_NAME, FILTER_INVALID.
+            InvalidInputError: CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT,
+                FILTER_INVALID.
         """
         violations = list(self._find_violations())
         if violations:
@@ -63,14 +73,14 @@ class Settings:
                 "a setting of the conversation is out of range",
                 fields=violations,
             )
-        check_collection_id(self.collection)
+        name_collections(self.collection, self.collections)
         parse_filter(self.filter)
 
     def update(self, given: "Settings", paths: Sequence[str]) -> "Settings":
         """The settings with those of `given` that a mask names; an empty one or `*` names all.
 
         Raises:
-            InvalidInputError: UPDATE_MASK.
+            InvalidInputError: UPDATE_MASK; COLLECTIONS_COUNT, new and old ones together.
         """
         chosen = MASK if list(paths) in ([], ["*"]) else tuple(paths)
         for path in chosen:
@@ -81,19 +91,9 @@ class Settings:
                     fields=[FieldViolation("update_mask", ", ".join(MASK) + ", or `*` alone")],
                     path=path[:100],
                 )
-        changed = self
-        if "title" in chosen:
-            changed = replace(changed, title=given.title)
-        if "model" in chosen:
-            changed = replace(changed, model=given.model)
-        if "collection" in chosen:
-            changed = replace(changed, collection=given.collection)
-        if "filter" in chosen:
-            changed = replace(changed, filter=given.filter)
-        if "max_output_tokens" in chosen:
-            changed = replace(changed, max_output_tokens=given.max_output_tokens)
-        if "prompt" in chosen:
-            changed = replace(changed, prompt=given.prompt)
+        changes: dict[str, Any] = {path: getattr(given, path) for path in chosen}
+        changed = replace(self, **changes)
+        name_collections(changed.collection, changed.collections)
         return changed
 
     def _find_violations(self) -> Sequence[FieldViolation]:

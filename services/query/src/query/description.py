@@ -1,8 +1,9 @@
-"""The description of a document version: its title and metadata; and what else points know."""
+"""The description of a document version: title, metadata and time; and what else points know."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from aquifer.structs import JsonObject, JsonValue
 from chassis.base.errors import InvalidInputError
@@ -10,11 +11,15 @@ from chassis.base.errors import InvalidInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """Title and metadata of a version; the one with the highest revision is valid."""
+    """Title and metadata of a version; the one with the highest revision is valid.
+
+    `created_at` is when the version was accepted; None if it was described before this was told.
+    """
 
     title: str = ""
     metadata: JsonObject = field(default_factory=dict)
     revision: int = 0
+    created_at: datetime | None = None
 
     def __post_init__(self) -> None:
         for value in _flatten([self.title, self.metadata]):

@@ -1,9 +1,9 @@
 """Passages, batches and questions, and their rules."""
 
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -17,6 +17,7 @@ from chassis.base.filters import Expression
 from chassis.base.labels import Held
 from query.description import Description
 from query.labels import NO_LABELS, Labels
+from query.names import collection_of, name_collections
 
 VERSION_MAX: Final = 2**63 - 1
 QUESTION_MAX_CHARS: Final = 4_000
@@ -27,33 +28,8 @@ BATCH_MAX_CHUNKS: Final = 32
 TEXT_MAX_CHARS: Final = 4_096
 UNIT_LENGTH_TOLERANCE: Final = 1e-2
 
-RESOURCE_ID: Final = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
-_COLLECTION_ID = re.compile(RESOURCE_ID)
-_COLLECTION = re.compile(f"collections/{RESOURCE_ID}")
-_DOCUMENT = re.compile(f"({_COLLECTION.pattern})/documents/{RESOURCE_ID}")
-
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
-
-
-def check_collection(collection: str) -> None:
-    """Check that a text is a resource name `collections/{collection}`."""
-    if not _COLLECTION.fullmatch(collection):
-        raise InvalidInputError(
-            "COLLECTION_NAME", "use a name of the form collections/{collection}", name=collection
-        )
-
-
-def collection_of(document: str) -> str:
-    """`collections/{collection}` of a document's resource name."""
-    match = _DOCUMENT.fullmatch(document)
-    if match is None:
-        raise InvalidInputError(
-            "DOCUMENT_NAME",
-            "use a name of the form collections/{collection}/documents/{document}",
-            name=document,
-        )
-    return match[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +71,8 @@ class Passage:
     that begin inside it. `headings` are those it stands under, outermost first; `table_header` is
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
-    its upload, `upload_event_id` the id of its event, if it came by one.
+    its upload, `upload_event_id` the id of its event, if it came by one. `created_at` is when its
+    version was accepted, None if that is not known.
     """
 
     version: Version
@@ -114,6 +91,7 @@ class Passage:
     labels: tuple[str, ...] = ()
     ingest_trace_id: str
     upload_event_id: str = ""
+    created_at: datetime | None = None
 
     @property
     def context(self) -> str:
@@ -223,7 +201,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A search of a tenant; `collection` is a collection id, empty for all collections.
+    """A search of a tenant, of the collections that `name_collections` names.
 
     It finds documents without labels, and those with one of `held`; None: with any. `where` must be
     true of them; None: nothing must. With `join_copies` passages that say the same are one hit.
@@ -236,6 +214,7 @@ class Question:
     held: Held
     text: str
     collection: str = ""
+    collections: tuple[str, ...] = ()
     limit: int
     one_per_document: bool = False
     join_copies: bool = True
@@ -249,7 +228,7 @@ class Question:
     def __post_init__(self) -> None:
         for text in (self.text, *self.wordings):
             check_question(text)
-        check_collection_id(self.collection)
+        name_collections(self.collection, self.collections)
         if len(self.wordings) > WORDINGS_MAX:
             raise InvalidInputError(
                 "WORDINGS_COUNT",
@@ -291,16 +270,6 @@ def check_question(text: str) -> None:
             "QUESTION_LENGTH",
             "question holds the character NUL, no text does",
             fields=[FieldViolation("question", "no NUL")],
-        )
-
-
-def check_collection_id(collection: str) -> None:
-    """Check a collection id; empty means all collections."""
-    if collection and not _COLLECTION_ID.fullmatch(collection):
-        raise InvalidInputError(
-            "COLLECTION_NAME",
-            "not a collection id",
-            fields=[FieldViolation("collection", _COLLECTION_ID.pattern)],
         )
 
 

@@ -83,6 +83,7 @@ def to_exported(record: Record) -> pb.ExportedAnswer:
 def _to_settings(settings: Settings) -> pb.AnswerSettings:
     return pb.AnswerSettings(
         collection=settings.collection,
+        collections=settings.collections,
         filter=settings.filter,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens,

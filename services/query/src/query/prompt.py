@@ -12,7 +12,7 @@ from chassis.base.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from query.domain import RESOURCE_ID
+from query.names import RESOURCE_ID
 
 TEMPLATE_MAX_CHARS: Final = 8_000
 DESCRIPTION_MAX_CHARS: Final = 1_000

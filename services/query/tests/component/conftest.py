@@ -269,6 +269,7 @@ class World:
         attempt: int = 0,
         revision: int = 0,
         labels: Labels = NO_LABELS,
+        created_at: datetime | None = None,
     ) -> ChunksEmbedded:
         """The event of one batch; `first` is the ordinal of its first chunk."""
         name = uuid.uuid5(uuid.NAMESPACE_URL, f"{tenant}/{document}/{version}")
@@ -293,7 +294,12 @@ class World:
                 batch_count=batch_count,
                 chunk_count=len(texts) if chunk_count is None else chunk_count,
                 attempt=attempt,
-                description=Description(title=title, metadata=metadata or {}, revision=revision),
+                description=Description(
+                    title=title,
+                    metadata=metadata or {},
+                    revision=revision,
+                    create_time=created_at,
+                ),
                 trace_id=TRACE,
                 chunks=chunks,
                 labels=labels.names,

@@ -76,6 +76,7 @@ async def test_a_conversation_has_the_settings_it_was_given(rpc):
         "title": "Pumps",
         "model": "writer",
         "collection": "manuals",
+        "collections": ["letters", "minutes"],
         "filter": "metadata.year >= 2020",
         "max_output_tokens": 100,
         "prompt": "prompts/support@3",
@@ -121,6 +122,8 @@ async def test_an_update_changes_what_its_mask_names(rpc):
         ({"max_output_tokens": 32_769}, "CONVERSATION_RANGE"),
         ({"prompt": "support"}, "CONVERSATION_RANGE"),
         ({"collection": "a/b"}, "COLLECTION_NAME"),
+        ({"collections": ["a", "a/b"]}, "COLLECTION_NAME"),
+        ({"collections": ["a"], "collection": "a"}, "COLLECTIONS_COUNT"),
         ({"filter": "impeller"}, "FILTER_INVALID"),
     ],
 )
@@ -315,6 +318,24 @@ async def test_a_page_is_shorter_than_a_message_of_the_transport(world, rpc):
         token, pages = page.next_page_token, pages + 1
     assert [one.name.rpartition("/")[2] for one in found] == [str(n) for n in range(1, 23)]
     assert pages == 3
+
+
+async def test_an_update_names_no_collection_a_second_time(rpc):
+    created = await create(rpc, collection="manuals", collections=["letters"])
+
+    async def update(path: str, **settings) -> pb.Conversation:
+        given = pb.Conversation(name=created.name, **settings)
+        mask = FieldMask(paths=[path])
+        request = pb.UpdateConversationRequest(conversation=given, update_mask=mask)
+        return await rpc.UpdateConversation(request, None)
+
+    changed = await update("collections", collections=["letters", "minutes"])
+    assert (changed.collection, list(changed.collections)) == ("manuals", ["letters", "minutes"])
+    again = update("collections", collections=["manuals"])
+    assert await refusal(InvalidInputError, again) == "COLLECTIONS_COUNT"
+    again = update("collection", collection="letters")
+    assert await refusal(InvalidInputError, again) == "COLLECTIONS_COUNT"
+    assert list((await update("collections")).collections) == []
 
 
 async def test_a_principal_has_a_bounded_number_of_conversations(world, rpc, monkeypatch):

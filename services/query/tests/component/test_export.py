@@ -65,6 +65,7 @@ async def test_a_record_has_everything_of_an_exchange(world, rpc):
     await world.deliver(world.embedded("the impeller wears out"))
     settings = {
         "collection": "manuals",
+        "collections": ["letters"],
         "filter": 'title = "Pump manual"',
         "model": "quoting",
         "max_output_tokens": 99,

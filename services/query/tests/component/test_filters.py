@@ -1,6 +1,7 @@
 """Searches with a filter: what is found, how points follow changes, and what stays hidden."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from chassis.process.reconcile import Scope
 from query.filters.facts import NO_FACTS
 from query.filters.language import parse_filter
 from query.labels import Labels
+from query.names import name_collections
 from query.retrieval.vector_store import TenantScope
 from query.usecases.ports import Wanted
 from services.query.tests.filters import (
@@ -47,7 +49,7 @@ async def look_up(world, where, collection: str = "") -> list[str]:
         held=None,
         point_ids=points,
         scores=[1.0] * len(points),
-        collection=collection,
+        collections=name_collections(collection, ()),
         limit=1_000,
         one_per_document=False,
         where=where,
@@ -118,6 +120,7 @@ async def test_the_database_and_the_points_agree(world, described, expressions):
                 title=one.title,
                 metadata=one.metadata,
                 labels=labels(*one.labels),
+                created_at=one.created_at,
             )
         )
         told[document] = replace(one, document=document, version=1)
@@ -186,6 +189,63 @@ async def test_a_filter_opens_nothing_that_labels_close(filled):
     for text in ("labels:hr", "NOT labels:eng", "metadata.year = 2021 OR version = 1"):
         assert "impeller b1" not in await find(filled, text, held=held)
         assert "impeller b1" in await find(filled, text, held=frozenset({"hr"}))
+
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+async def test_times_of_versions_are_compared(world):
+    await upload(world, "a1", created_at=NOON)
+    await upload(world, "a2", created_at=NOON + timedelta(microseconds=1))
+    await upload(world, "b1", metadata={"create_time": "2026-01-31T12:00:00Z"})
+    for text, found in {
+        "create_time = 2026-01-31T12:00:00Z": "a1",
+        "create_time = 2026-01-31T13:00:00+01:00": "a1",
+        "create_time > 2026-01-31T12:00:00Z": "a2",
+        "create_time >= 2026-01-31T12:00:00Z": "a1 a2",
+        "create_time < 2026-01-31T12:00:00.000001Z": "a1",
+        "create_time <= 2026-01-31T12:00:00Z AND collection = a": "a1",
+        # It is missing: every comparison is false, also the equal one in `!=`.
+        "create_time != 2026-01-31T12:00:00Z": "a2 b1",
+        "NOT create_time > 2026-01-31T12:00:00Z": "a1 b1",
+    }.items():
+        expected = [f"impeller {name}" for name in found.split()]
+        assert await find(world, text) == expected, text
+        assert await look_up(world, parse_filter(text)) == expected, text
+
+
+async def test_a_new_version_has_its_own_time(world):
+    await upload(world, "a1", created_at=NOON)
+    await upload(world, "a1", version=2, created_at=NOON + timedelta(days=1))
+    assert await find(world, "create_time = 2026-01-31T12:00:00Z") == []
+    assert await find(world, "create_time = 2026-02-01T12:00:00Z") == ["impeller a1"]
+
+
+async def test_a_version_without_a_time_gets_it_with_its_next_description(world):
+    """As of versions from before times were told; a description without does not take it away."""
+    await world.deliver(world.embedded("impeller", revision=1))
+    assert await find(world, "create_time = 2026-01-31T12:00:00Z") == []
+    for revision, time in ((2, NOON), (3, None)):
+        described = Description(title="Pump", revision=revision, create_time=time)
+        event = DescriptionChanged(
+            tenant="acme", document=DOCUMENT, version=1, description=described
+        )
+        await world.deliver(event)
+        await world.update.run()
+        assert await find(world, "create_time = 2026-01-31T12:00:00Z") == ["impeller"]
+
+
+async def test_repaired_and_rebuilt_points_know_the_time(world):
+    await world.deliver(world.embedded("impeller", created_at=NOON))
+    entry = (await world.vectors.scroll(SCOPE)).entries[0]
+    await world.vectors.describe(SCOPE, DOCUMENT, (), {1: NO_FACTS})
+    assert await find(world, "create_time = 2026-01-31T12:00:00Z") == []
+    await world.reconciler().run(Scope(tenant="acme", collection="", dry_run=False), "")
+    assert (await world.vectors.scroll(SCOPE)).entries == (entry,)
+    await world.vectors.drop()
+    await world.rebuild.run()
+    assert (await world.vectors.scroll(SCOPE)).entries == (entry,)
+    assert await find(world, "create_time = 2026-01-31T12:00:00Z") == ["impeller"]
 
 
 async def change(world, revision: int, **metadata) -> None:

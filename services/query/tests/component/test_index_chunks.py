@@ -169,6 +169,7 @@ def broken(world, **changes):
         ({"batch": -1}, "BATCH_NUMBER"),
         ({"batch_count": 0}, "BATCH_NUMBER"),
         ({"description": Description(title="a\0b")}, "TEXT_NUL"),
+        ({"description": Description(create_time={"seconds": 2**40})}, "CREATE_TIME_INVALID"),
         ({"description": Description(metadata={"k": "a\0b"})}, "TEXT_NUL"),
         ({"description": Description(metadata={"a\0b": True})}, "TEXT_NUL"),
         ({"description": Description(metadata={"k": [1, "a\0b"]})}, "TEXT_NUL"),

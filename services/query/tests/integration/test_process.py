@@ -181,6 +181,8 @@ async def test_every_door_is_shut_to_who_may_not_enter(servers, caller):
         (pb.SearchRequest(question="x" * 4001), "QUESTION_LENGTH"),
         (pb.SearchRequest(question="why", limit=101), "LIMIT_RANGE"),
         (pb.SearchRequest(question="why", collection="a/b"), "COLLECTION_NAME"),
+        (pb.SearchRequest(question="why", collections=["a", "a/b"]), "COLLECTION_NAME"),
+        (pb.SearchRequest(question="why", collections=["a", "a"]), "COLLECTIONS_COUNT"),
     ],
 )
 async def test_what_can_not_be_asked_is_refused(caller, request_, reason):
@@ -249,3 +251,30 @@ async def test_a_process_told_to_stop_does_so_in_order(servers):
     assert servers.query.exit_code == 0
     servers.query.start()
     assert servers.query.running
+
+
+async def test_several_collections_are_asked_over_rpc(servers, caller):
+    texts = {f"well-{name}": f"Well {name} is {name}0 metres deep." for name in "123"}
+    for collection, text in texts.items():
+        document = f"collections/{collection}/documents/d"
+        await servers.publish("ingest", chunks_prepared(text, document=document))
+    chosen = {"collection": "well-1", "collections": ["well-3"]}
+    expected = sorted([texts["well-1"], texts["well-3"]])
+    question = "How deep is the well?"
+    async with asyncio.timeout(60):
+        while True:
+            found = await caller.Search(pb.SearchRequest(question=question, **chosen))
+            if len(found.hits) == len(expected):
+                break
+            await asyncio.sleep(0.1)
+    assert sorted(hit.passage.text for hit in found.hits) == expected
+    asked = pb.AskRequest(question=question, **chosen)
+    cited = {
+        step.citation.passage.text
+        async for step in caller.Ask(asked)
+        if step.WhichOneof("step") == "citation"
+    }
+    assert cited
+    assert cited <= set(expected)
+    counted = await caller.CountFacets(pb.CountFacetsRequest(fields=["collection"], **chosen))
+    assert [one.value.string_value for one in counted.facets[0].values] == ["well-1", "well-3"]

@@ -11,6 +11,7 @@ import sys
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import mmh3
 import numpy as np
@@ -372,6 +373,26 @@ async def test_a_word_is_unknown_if_only_other_tenants_or_collections_have_it(st
     assert by_words(await store.search(ACME, spelled("reciept"))) == [1]
 
 
+async def test_several_collections_are_searched_as_if_there_were_no_other(store: VectorStore):
+    """The same points in the same order with the same scores; rarity counts these alone."""
+    a, b, c = (f"collections/{name}/documents/d" for name in "abc")
+    await store.upsert(
+        ACME, [point(1, "pump", document=a), point(2, "pump valve", document=b), point(3, "valve")]
+    )
+    await store.delete_points(ACME, [point(3).point_id])
+    within = Filter(collections=frozenset({"collections/a", "collections/b"}))
+    probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump valve"), within=within)
+    alone = await store.search(ACME, probe)
+    assert sorted(by_words(alone)) == [1, 2]
+    await store.upsert(ACME, [point(n, "valve", document=c) for n in range(10, 60)])
+    await store.upsert(EVIL, [point(n, "valve", document=a) for n in range(60, 90)])
+    crowded = await store.search(ACME, probe)
+    assert crowded.point_ids == alone.point_ids
+    assert listed(crowded, "bm25s") == listed(alone, "bm25s")
+    assert crowded.scores == alone.scores
+    assert await store.count(ACME, within) == 2
+
+
 async def test_spellings_are_bounded(store: VectorStore):
     (one,) = read_words("reciept").spellings
     with pytest.raises(InvalidInputError) as refusal:
@@ -509,7 +530,7 @@ def described_point(number: int, one: Described, **changed) -> Point:
         document=one.document,
         version=one.version,
         labels=one.labels,
-        facts=list_facts(one.document, one.title, one.metadata),
+        facts=list_facts(one.document, one.title, one.metadata, one.created_at),
         **changed,
     )
 
@@ -552,6 +573,12 @@ X, Y = "collections/a/documents/x", "collections/b/documents/y"
         ("NOT labels:*", [1, 4]),
         ("(metadata.year = 2020 OR labels:hr) AND NOT document = y", [1, 3]),
         ("collection = z", []),
+        ("create_time >= 2026-01-31T12:00:00Z", [1]),
+        ("create_time = 2026-01-31T13:00:00+01:00", [1]),
+        ("create_time != 2026-01-31T12:00:00Z", [2, 3, 4]),
+        ("create_time > 2026-01-31T11:00:00Z AND create_time < 2026-01-31T12:00:00Z", [2]),
+        ("NOT create_time < 2026-01-31T12:00:00Z", [1, 3, 4]),
+        ("metadata.create_time < 2026-02-01T00:00:00Z", []),
     ],
 )
 async def test_a_filter_finds_what_it_says(store: VectorStore, text, expected):
@@ -560,12 +587,14 @@ async def test_a_filter_finds_what_it_says(store: VectorStore, text, expected):
             X,
             title="Pump",
             metadata={"year": 2020, "tags": ["draft", 1], "due": "2024-05-01T02:00:00+02:00"},
+            created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
         ),
         Described(
             Y,
             title="Valve",
             metadata={"year": "2020", "tags": "final", "due": "2024-04-30T23:59:59.999999Z"},
             labels=("hr",),
+            created_at=datetime(2026, 1, 31, 11, 59, 59, 999_999, tzinfo=UTC),
         ),
         Described(X, version=2, metadata={"tags": "draft", "done": True}, labels=("eng", "hr")),
         Described("collections/c/documents/z", version=2, metadata={"year": 2021, "a key": "x"}),

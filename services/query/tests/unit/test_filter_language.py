@@ -48,8 +48,15 @@ def test_a_filter_is_read(text, expression):
 @pytest.mark.parametrize(
     ("text", "position", "said"),
     [
-        ("colour = red", 1, "expected a field: collection, document, version, labels, title, meta"),
-        ("create_time > 2024-01-01T00:00:00Z", 1, "expected a field"),
+        (
+            "colour = red",
+            1,
+            "expected a field: collection, document, version, labels, title, c",
+        ),
+        ("update_time > 2024-01-01T00:00:00Z", 1, "expected a field"),
+        ("create_time > 2024-01-01", 15, "a time such as 2026-01-31T12:00:00Z"),
+        ("create_time > 2024-13-01T00:00:00Z", 15, "a time such as"),
+        ("create_time:*", 12, "create_time can be compared by"),
         ("pump", 1, "expected a field"),
         ("metadata.year", 14, "metadata can be compared by"),
         ("metadata.a.b = 1", 10, "expected a key of 1 to 64"),

@@ -33,7 +33,7 @@ def facts_of(**metadata) -> Facts:
 
 def holds(one: Described, asked: PointCondition) -> bool:
     """Whether a condition is true for the points of a version."""
-    facts = list_facts(one.document, one.title, one.metadata)
+    facts = list_facts(one.document, one.title, one.metadata, one.created_at)
     match asked:
         case Named(field=Name.LABEL, names=names):
             return not names.isdisjoint(one.labels or (UNLABELLED,))

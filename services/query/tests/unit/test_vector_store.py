@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from chassis.base.errors import InvalidInputError
-from query.domain import collection_of
+from query.names import collection_of
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import (
     FILTER_VALUES_MAX,

@@ -90,7 +90,7 @@ async def answer(
     async def ask(question: Question) -> Answered:
         citations: list[Citation] = []
         finished = AnswerFinished()
-        async for step in asking.ask(client, question.text, collection=collection, model=model):
+        async for step in asking.ask(client, question.text, collections=[collection], model=model):
             match step.WhichOneof("step"):
                 case "citation":
                     citations.append(step.citation)

@@ -41,7 +41,7 @@ async def rank(
 
     async def search(question: Question) -> list[str]:
         hits = await asking.search(
-            client, question.text, collection=collection, limit=DEPTH, one_per_document=True
+            client, question.text, collections=[collection], limit=DEPTH, one_per_document=True
         )
         return [names.document_id(hit.passage.document) for hit in hits]
 

@@ -380,9 +380,11 @@ def to_notes(version: Version) -> Sequence[Note]:
 
 
 def _to_description(version: Version) -> Description:
-    return Description(
+    description = Description(
         title=version.title, metadata=to_struct(version.metadata), revision=version.revision
     )
+    description.create_time.FromDatetime(version.accepted_at)
+    return description
 
 
 def _once_more(again: str) -> tuple[str, ...]:

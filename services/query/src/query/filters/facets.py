@@ -8,8 +8,8 @@ from chassis.base.errors import FieldViolation, InvalidInputError
 from chassis.base.filter_parser import read_metadata_field
 from chassis.base.filters import Expression
 from chassis.base.labels import Held
-from query.domain import check_collection_id
 from query.filters.language import Field
+from query.names import name_collections
 
 FACETS_MAX: Final = 10
 VALUES_MAX: Final = 100
@@ -28,19 +28,20 @@ class FacetField:
 class Facets:
     """Asks for the most frequent values of fields, at most `limit` of each.
 
-    Counts live documents that `held` may see, of a collection id (empty: all), for which `where` is
-    true.
+    Counts live documents that `held` may see, of the collections that `name_collections` names, for
+    which `where` is true.
     """
 
     tenant: str
     held: Held
     collection: str
+    collections: tuple[str, ...] = ()
     where: Expression | None
     fields: Sequence[FacetField]
     limit: int
 
     def __post_init__(self) -> None:
-        check_collection_id(self.collection)
+        name_collections(self.collection, self.collections)
         if not 0 < self.limit <= VALUES_MAX:
             raise InvalidInputError(
                 "LIMIT_RANGE",

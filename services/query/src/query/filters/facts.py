@@ -54,20 +54,25 @@ class Facts:
 
 NO_FACTS: Final = Facts()
 
+# The name of a field whose values are compared by order; those of keys have a NUL.
+CREATE_TIME: Final = "create_time"
 
-def list_facts(document: str, title: str, metadata: JsonObject) -> Facts:
-    """The facts of a version; `document` is its resource name."""
+
+def list_facts(
+    document: str, title: str, metadata: JsonObject, created_at: datetime | None = None
+) -> Facts:
+    """The facts of a version; `document` is its resource name, `created_at` None if not known."""
     stated = {state_document(document.rpartition("/")[2])}
     if title:
         stated |= {state_title(title), state_title()}
-    ordered: list[int] = []
+    ordered = list(_place(CREATE_TIME, created_at)) if created_at else []
     for key, value in metadata.items():
         stated.add(state_presence(key))
         if isinstance(value, Sequence) and not isinstance(value, str):
             stated.update(state_element(key, one) for one in value if isinstance(one, Scalar))
         elif isinstance(value, Scalar):
             stated.add(state_value(key, value))
-            ordered += _place(key, value)
+            ordered += _place_value(key, value)
     return Facts(tuple(sorted(stated)), tuple(sorted(ordered)))
 
 
@@ -96,12 +101,17 @@ def state_element(key: str, value: Scalar) -> int:
     return _state("element", key, _write(value))
 
 
-def cover(key: str, kind: type, lowest: int, highest: int) -> tuple[Range, ...]:
+def name_values(key: str, kind: type) -> str:
+    """The name of a key's values of a kind, float or datetime: a number is in no range of times."""
+    return f"{kind.__name__}\0{key}"
+
+
+def cover(name: str, lowest: int, highest: int) -> tuple[Range, ...]:
     """Ranges with one of the numbers of a value in `lowest`..`highest`, which are of `order`.
 
-    `kind` is float or datetime: a number is in no range of times.
+    `name` is `CREATE_TIME` or one of `name_values`.
     """
-    return tuple(_cover(f"{kind.__name__}\0{key}", (), _split(lowest), _split(highest)))
+    return tuple(_cover(name, (), _split(lowest), _split(highest)))
 
 
 def order(value: float | datetime) -> int:
@@ -113,15 +123,19 @@ def order(value: float | datetime) -> int:
     return int(bits ^ (2 * _SIGN - 1) if bits & _SIGN else bits | _SIGN)
 
 
-def _place(key: str, value: Scalar) -> Iterator[int]:
+def _place_value(key: str, value: Scalar) -> Iterator[int]:
     """The three numbers of a number or of a text that is a time; none of another value."""
     given = read_time(value) if isinstance(value, str) else value
     if given is None or isinstance(given, bool):
         return
     kind = datetime if isinstance(given, datetime) else float
-    digits = _split(order(given))
+    yield from _place(name_values(key, kind), given)
+
+
+def _place(name: str, value: float | datetime) -> Iterator[int]:
+    digits = _split(order(value))
     for depth, digit in enumerate(digits):
-        yield _base(f"{kind.__name__}\0{key}", digits[:depth]) + digit
+        yield _base(name, digits[:depth]) + digit
 
 
 def _split(ordered: int) -> tuple[int, ...]:

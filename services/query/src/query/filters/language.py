@@ -11,8 +11,10 @@ from typing import Final
 from aquifer.labels import find_problem
 from chassis.base.errors import InvalidInputError
 from chassis.base.filter_parser import EQUALITY, ORDER, TEXT, Kind, Language, read_text
+from chassis.base.filter_values import read_time
 from chassis.base.filters import Expression, Operator
-from query.domain import VERSION_MAX, check_collection, check_collection_id, collection_of
+from query.domain import VERSION_MAX
+from query.names import check_collection, check_collection_id, collection_of
 
 FILTER_MAX_CHARS: Final = 4_000
 CONDITIONS_MAX: Final = 64
@@ -31,6 +33,7 @@ class Field(StrEnum):
     VERSION = "version"
     LABELS = "labels"
     TITLE = "title"
+    CREATE_TIME = "create_time"
 
 
 def parse_filter(text: str) -> Expression | None:
@@ -79,6 +82,9 @@ _LANGUAGE: Final = Language(
         Field.VERSION: Kind("a whole number", ORDER, _read_version),
         Field.LABELS: Kind("a label", (Operator.HAS, Operator.PRESENT), _read_label),
         Field.TITLE: Kind(TEXT, (*EQUALITY, Operator.PRESENT), read_text),
+        Field.CREATE_TIME: Kind(
+            "a time such as 2026-01-31T12:00:00Z, with at most six decimals", ORDER, read_time
+        ),
     },
     metadata=list(Operator),
     chars_max=FILTER_MAX_CHARS,

@@ -4,7 +4,7 @@ It is true for exactly the points whose document the filter is true for, as they
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Final, assert_never
@@ -15,15 +15,16 @@ from chassis.base.filters import (
     Condition,
     Expression,
     MetadataCondition,
-    MetadataValue,
     Not,
     Operator,
 )
 from query.domain import VERSION_MAX
 from query.filters.facts import (
+    CREATE_TIME,
     SLOTS,
     Range,
     cover,
+    name_values,
     order,
     state_document,
     state_element,
@@ -111,30 +112,35 @@ def ask_points(expression: Expression) -> PointCondition:
             return _join_all(parts)
         case AnyOf(parts=parts):
             return _join([ask_points(part) for part in parts])
-        case MetadataCondition():
-            return _ask_metadata(expression.key, expression.operator, expression.value)
-        case Condition(operator=Operator.DIFFERS):
-            return NotPoint(_ask_field(expression, Operator.EQUALS))
-        case Condition():
-            return _ask_field(expression, expression.operator)
+        case Condition(operator=Operator.DIFFERS) | MetadataCondition(operator=Operator.DIFFERS):
+            return NotPoint(ask_points(replace(expression, operator=Operator.EQUALS)))
+        case Condition() | MetadataCondition():
+            return _compare(expression)
     assert_never(expression)
 
 
+def _compare(one: Condition | MetadataCondition) -> PointCondition:
+    if found := _find_range(one):
+        name, between = found
+        return Ordered(cover(name, *between))
+    return _ask_field(one) if isinstance(one, Condition) else _ask_metadata(one)
+
+
 def _join_all(parts: Sequence[Expression]) -> PointCondition:
-    """All parts are true; comparisons of one key by order, such as a time span, are one."""
-    ranges: dict[tuple[str, type], list[Range]] = {}
+    """All parts are true; comparisons of one name by order, such as a time span, are one."""
+    ranges: dict[str, list[Range]] = {}
     joined: list[PointCondition] = []
     for part in parts:
-        if isinstance(part, MetadataCondition) and (found := _find_range(part)):
-            kind, between = found
-            ranges.setdefault((part.key, kind), []).append(between)
+        if isinstance(part, Condition | MetadataCondition) and (found := _find_range(part)):
+            name, between = found
+            ranges.setdefault(name, []).append(between)
         else:
             joined.append(ask_points(part))
-    for (key, kind), several in ranges.items():
+    for name, several in ranges.items():
         lowest, highest = max(low for low, _ in several), min(high for _, high in several)
         # A span that ends before it begins has no range; its two ends are never true together.
         spans = [(lowest, highest)] if lowest <= highest else several
-        joined += [Ordered(cover(key, kind, *one)) for one in spans]
+        joined += [Ordered(cover(name, *one)) for one in spans]
     return joined[0] if len(joined) == 1 else AllPoint(tuple(joined))
 
 
@@ -158,11 +164,11 @@ def _join(parts: Sequence[PointCondition]) -> PointCondition:
     return every_part[0] if len(every_part) == 1 else AnyPoint(every_part)
 
 
-def _ask_field(one: Condition, operator: Operator) -> PointCondition:
-    value = one.value
+def _ask_field(one: Condition) -> PointCondition:
+    operator, value = one.operator, one.value
     if isinstance(value, int):
         return Versions(*_bound(operator, value, 0, VERSION_MAX))
-    assert isinstance(value, str), "only versions are no texts"
+    assert isinstance(value, str), "only versions and times are no texts"
     asked: PointCondition
     match Field(one.field):
         case Field.COLLECTION:
@@ -179,35 +185,33 @@ def _ask_field(one: Condition, operator: Operator) -> PointCondition:
             asked = _state(state_title(value))
         case Field.TITLE:
             asked = NotPoint(_state(state_title()))
-        case Field.VERSION:
+        case Field.VERSION | Field.CREATE_TIME:
             raise AssertionError(value)
     return asked
 
 
-def _ask_metadata(key: str, operator: Operator, value: MetadataValue) -> PointCondition:
-    if operator is Operator.DIFFERS:
-        return NotPoint(_ask_metadata(key, Operator.EQUALS, value))
+def _ask_metadata(one: MetadataCondition) -> PointCondition:
+    key, operator, value = one.key, one.operator, one.value
     if operator is Operator.PRESENT:
         return _state(state_presence(key))
-    if found := _find_range(MetadataCondition(key, operator, value)):
-        kind, between = found
-        return Ordered(cover(key, kind, *between))
     assert not isinstance(value, datetime), "times are compared by order alone"
     stated = state_value(key, value)
     return _state(stated, state_element(key, value)) if operator is Operator.HAS else _state(stated)
 
 
-def _find_range(one: MetadataCondition) -> tuple[type, Range] | None:
-    """The kind and the range, as of `order`, of the values that a comparison finds.
+def _find_range(one: Condition | MetadataCondition) -> tuple[str, Range] | None:
+    """The name and the range, as of `order`, of the values that a comparison finds.
 
     None if it is no comparison by order; that of times always is.
     """
+    key = one.key if isinstance(one, MetadataCondition) else None
     if isinstance(one.value, datetime) and one.operator is not Operator.DIFFERS:
-        return datetime, _bound(one.operator, order(one.value), 0, 2**64 - 1)
-    if one.operator not in _ORDER or isinstance(one.value, str | datetime):
+        name = CREATE_TIME if key is None else name_values(key, datetime)
+        return name, _bound(one.operator, order(one.value), 0, 2**64 - 1)
+    if key is None or one.operator not in _ORDER or isinstance(one.value, str | datetime):
         return None
     least, most = order(-_INFINITY), order(_INFINITY)
-    return float, _bound(one.operator, order(one.value), least, most)
+    return name_values(key, float), _bound(one.operator, order(one.value), least, most)
 
 
 def _state(*facts: int) -> Stated:

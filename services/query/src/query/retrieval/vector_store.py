@@ -15,9 +15,10 @@ import numpy as np
 
 from chassis.base.errors import InvalidInputError
 from chassis.base.labels import Held
-from query.domain import LIMIT_MAX, VERSION_MAX, Vector, check_collection, collection_of
+from query.domain import LIMIT_MAX, VERSION_MAX, Vector
 from query.filters.facts import NO_FACTS, SLOTS, Facts
 from query.filters.points import UNLABELLED, PointCondition
+from query.names import check_collection, collection_of
 from query.retrieval.fusion import Ranked
 from query.retrieval.lexical import ANALYSER, SparseVector, Spelling
 

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from chassis.base.postgres import Database
 from query.filters.facets import FacetField, Facets
+from query.names import name_collections
 from query.store.filters import condition
 from query.usecases.count_facets import Counted, CountFacets, Facet
 
@@ -25,7 +26,7 @@ WITH counted AS MATERIALIZED (
         AND described.document = known.document AND described.version = known.live_version
     WHERE known.tenant_id = %(tenant)s AND known.live_version > known.tombstone_version
         AND (%(held)s::text[] IS NULL OR known.labels = '{{}}' OR known.labels && %(held)s)
-        AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s)
+        AND (%(collections)s::text[] = '{{}}' OR known.collection = ANY(%(collections)s))
         AND {where}
     LIMIT %(most)s
 ), valued AS (
@@ -62,7 +63,7 @@ class PostgresFacets(CountFacets):
         values |= {
             "tenant": asked.tenant,
             "held": None if asked.held is None else sorted(asked.held),
-            "collection": asked.collection,
+            "collections": sorted(name_collections(asked.collection, asked.collections)),
             "most": DOCUMENTS_MAX + 1,
             "names": [field.name for field in asked.fields],
             "keys": [field.key for field in asked.fields],

@@ -19,7 +19,7 @@ def condition(expression: Expression, values: dict[str, Any]) -> str:
     """The condition on a version, never NULL; adds its parameters to `values`.
 
     It is about the rows `passage` (document, version), `known` (collection, labels) and `described`
-    (title, metadata).
+    (title, metadata, created_at).
     """
     match expression:
         case Condition():
@@ -44,6 +44,10 @@ def _compare(one: Condition, values: dict[str, Any]) -> str:
             compared = "known.labels <> '{}'" if present else f"{value} = ANY(known.labels)"
         case Field.TITLE:
             compared = "described.title <> ''" if present else _sign(one, "described.title", value)
+        case Field.CREATE_TIME if one.operator is Operator.DIFFERS:
+            compared = f"described.created_at IS DISTINCT FROM {value}"
+        case Field.CREATE_TIME:
+            compared = f"coalesce({_sign(one, 'described.created_at', value)}, false)"
         case Field.COLLECTION:
             compared = _sign(one, "known.collection", value)
         case Field.VERSION:

@@ -27,12 +27,12 @@ from query.usecases.ports import (
 _PASSAGE: Final = (
     "document, version, ordinal, chunk_id, text, title, metadata, start_offset, end_offset, page,"
     " page_breaks, headings, table_header, lines, ingest_trace_id,"
-    " upload_event_id"
+    " upload_event_id, created_at"
 )
 # The description of a passage's version.
 _DESCRIBED: Final = """
 CROSS JOIN LATERAL (
-    SELECT title, metadata FROM descriptions
+    SELECT title, metadata, created_at FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = passages.document AND version = passages.version
     LIMIT 1
 ) AS described
@@ -61,7 +61,8 @@ WITH verified AS (
     ) AS known
     WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
       AND (%(held)s::text[] IS NULL OR known.labels = '{{{{}}}}' OR known.labels && %(held)s)
-      AND (%(collection)s = '' OR known.collection = 'collections/' || %(collection)s) {{where}}
+      AND (%(collections)s::text[] = '{{{{}}}}' OR known.collection = ANY(%(collections)s))
+      {{where}}
 ), best AS (
     SELECT point_id, score, place FROM verified WHERE NOT %(one_per_document)s OR nth = 1
     ORDER BY place LIMIT %(limit)s
@@ -210,7 +211,7 @@ class PostgresLedger(Ledger):
             profile=profile,
             point_ids=wanted.point_ids,
             scores=wanted.scores,
-            collection=wanted.collection,
+            collections=sorted(wanted.collections),
             held=None if wanted.held is None else sorted(wanted.held),
             limit=wanted.limit,
             one_per_document=wanted.one_per_document,
@@ -362,4 +363,5 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         labels=tuple(row.get("labels", ())),
         ingest_trace_id=row["ingest_trace_id"],
         upload_event_id=row["upload_event_id"],
+        created_at=row["created_at"],
     )

@@ -10,8 +10,9 @@ from typing_extensions import override
 from chassis.base.errors import InvalidInputError
 from chassis.base.postgres import Transaction
 from query.description import Attributes, Description
-from query.domain import Batch, Removed, Standing, Vector, Version, collection_of
+from query.domain import Batch, Removed, Standing, Vector, Version
 from query.labels import Labels
+from query.names import collection_of
 from query.store import statements
 from query.store.passage_vectors import put_vectors, remove_vectors
 from query.store.records import read_in_use
@@ -267,11 +268,17 @@ def _descriptions(described: Sequence[tuple[Version, Description]]) -> dict[str,
         "titles": [description.title for _, description in described],
         "metadata": [Jsonb(dict(description.metadata)) for _, description in described],
         "revisions": [description.revision for _, description in described],
+        "created": [description.created_at for _, description in described],
     }
 
 
 def _description(row: Mapping[str, Any]) -> Description:
-    return Description(title=row["title"], metadata=row["metadata"], revision=row["revision"])
+    return Description(
+        title=row["title"],
+        metadata=row["metadata"],
+        revision=row["revision"],
+        created_at=row["created_at"],
+    )
 
 
 def read_standing(row: Mapping[str, Any]) -> Standing:

@@ -17,12 +17,14 @@ LOCK_PROFILES: Final = f"SELECT {IN_USE} FROM profiles_in_use FOR SHARE"  # noqa
 
 # A description that came before is only replaced by a later one.
 DESCRIBE: Final = """
-INSERT INTO descriptions AS known (tenant_id, document, version, title, metadata, revision)
+INSERT INTO descriptions AS known (tenant_id, document, version, title, metadata, revision,
+                                  created_at)
 SELECT %(tenant)s, given.*
 FROM unnest(%(described)b::text[], %(described_versions)b::bigint[], %(titles)b::text[],
-            %(metadata)b::jsonb[], %(revisions)b::bigint[]) AS given
+            %(metadata)b::jsonb[], %(revisions)b::bigint[], %(created)s::timestamptz[]) AS given
 ON CONFLICT (tenant_id, document, version) DO UPDATE
-SET title = excluded.title, metadata = excluded.metadata, revision = excluded.revision
+SET title = excluded.title, metadata = excluded.metadata, revision = excluded.revision,
+    created_at = coalesce(excluded.created_at, known.created_at)
 WHERE known.revision < excluded.revision
 """
 
@@ -92,7 +94,7 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s FOR SHARE
 
 # Descriptions change under the lock of their document.
 DESCRIPTIONS: Final = """
-SELECT version, title, metadata, revision FROM descriptions
+SELECT version, title, metadata, revision, created_at FROM descriptions
 WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
@@ -271,7 +273,7 @@ CROSS JOIN LATERAL (
 
 # The passages of a deleted version stay until the end of its deletion, after its points.
 STILL_THERE: Final = """
-SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision
+SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision, created_at
 FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
 CROSS JOIN LATERAL (
     SELECT document, version FROM passages
@@ -282,7 +284,7 @@ CROSS JOIN LATERAL (
     WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
 ) AS known
 CROSS JOIN LATERAL (
-    SELECT title, metadata, revision FROM descriptions
+    SELECT title, metadata, revision, created_at FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
     LIMIT 1
 ) AS described

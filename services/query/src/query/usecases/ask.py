@@ -195,6 +195,7 @@ class Ask:
             held=inquiry.held,
             text=inquiry.asked,
             collection=inquiry.collection,
+            collections=inquiry.collections,
             limit=PASSAGES_SHOWN,
             where=inquiry.where,
             reranker=inquiry.reranker,

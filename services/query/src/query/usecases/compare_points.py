@@ -94,7 +94,13 @@ async def _list_present(
 
 def _follow(passage: Passage, valid: Attributes) -> Passage:
     [described] = valid.descriptions.values()
-    return replace(passage, labels=valid.labels, title=described.title, metadata=described.metadata)
+    return replace(
+        passage,
+        labels=valid.labels,
+        title=described.title,
+        metadata=described.metadata,
+        created_at=described.created_at,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

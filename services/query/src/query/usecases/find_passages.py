@@ -17,6 +17,7 @@ from query.domain import (
     Vector,
 )
 from query.filters.points import ask_points
+from query.names import name_collections
 from query.profile import make_point_id
 from query.retrieval.copies import join_copies
 from query.retrieval.explanation import explain_ranking
@@ -190,7 +191,7 @@ class FindPassages:
             held=question.held,
             point_ids=ranked.point_ids[:first],
             scores=ranked.scores[:first],
-            collection=question.collection,
+            collections=name_collections(question.collection, question.collections),
             limit=limit,
             one_per_document=question.one_per_document,
             where=question.where,
@@ -201,7 +202,6 @@ class FindPassages:
         self, index: Index, question: Question, text: str, vector: Vector | None, count: int
     ) -> Ranked:
         """The candidates for one wording of the question."""
-        collections = {f"collections/{question.collection}"} if question.collection else set()
         words = read_words(text)
         probe = Probe(
             dense=vector,
@@ -210,7 +210,7 @@ class FindPassages:
             limit=min(count + SPARE_HITS, LIMIT_MAX),
             diversity=question.diversity if vector is not None else 0.0,
             within=Filter(
-                collections=frozenset(collections),
+                collections=name_collections(question.collection, question.collections),
                 where=None if question.where is None else ask_points(question.where),
             ),
         )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import numpy as np
@@ -302,13 +303,25 @@ def to_description(description: pb.Description) -> Description:
     """The description of a version.
 
     Raises:
-        InvalidInputError: TEXT_NUL, METADATA_RANGE.
+        InvalidInputError: TEXT_NUL, METADATA_RANGE, CREATE_TIME_INVALID.
     """
     return Description(
         title=description.title,
         metadata=to_json(description.metadata),
         revision=description.revision,
+        created_at=_read_time(description),
     )
+
+
+def _read_time(description: pb.Description) -> datetime | None:
+    if not description.HasField("create_time"):
+        return None
+    try:
+        return description.create_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(
+            "CREATE_TIME_INVALID", "the time of the version is not in the years 1 to 9999"
+        ) from error
 
 
 def _read_vectors(event: ChunksEmbedded, in_use: Sequence[Profile]) -> Mapping[str, Matrix]:
@@ -343,6 +356,7 @@ def _read_passage(
         text=chunk.text,
         title=description.title,
         metadata=description.metadata,
+        created_at=description.created_at,
         start=chunk.start,
         end=chunk.end,
         page=chunk.page,

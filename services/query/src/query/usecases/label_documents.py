@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.base.errors import FieldViolation, InvalidInputError, ServiceError
-from query.domain import collection_of
 from query.labels import Labels
+from query.names import collection_of
 from query.usecases.ports import Begin
 from query.usecases.update_points import UpdatePoints
 

@@ -52,13 +52,13 @@ class Embedder(Protocol):
 class Wanted:
     """Candidates to look up, point ids and scores best first, and how many to return.
 
-    `collection` is a collection id, empty for all; `held` and `where` as in `Question`.
+    `collections` are resource names, none for all; `held` and `where` as in `Question`.
     """
 
     held: Held
     point_ids: Sequence[str]
     scores: Sequence[float]
-    collection: str
+    collections: frozenset[str]
     limit: int
     one_per_document: bool
     where: Expression | None = None

@@ -51,7 +51,7 @@ class NewMessage:
 class SendMessage:
     """Answers a question in its conversation, as `Ask` does.
 
-    Collection, filter, model and prompt are those of the conversation: nothing that was retrieved
+    Collections, filter, model and prompt are those of the conversation: nothing that was retrieved
     or said changes them. A question that leans on earlier ones is searched with their words.
     Question and answer are stored in one transaction, so a conversation has no question without an
     answer.
@@ -120,6 +120,7 @@ def _make_inquiry(message: NewMessage, opened: Opened, asked: str) -> Inquiry:
         principal=message.owner.principal,
         question=message.question,
         collection=settings.collection,
+        collections=settings.collections,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
         filter=settings.filter,

@@ -38,7 +38,7 @@ class UpdatePoints:
         async with self.begin(tenant) as work:
             shared = await work.rows.share_attributes(document)
             facts = {
-                version: list_facts(document, one.title, one.metadata)
+                version: list_facts(document, one.title, one.metadata, one.created_at)
                 for version, one in shared.descriptions.items()
             }
             for index in indexes:

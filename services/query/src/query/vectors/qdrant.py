@@ -18,8 +18,9 @@ from chassis.base.errors import (
     InvalidInputError,
     UnavailableError,
 )
-from query.domain import Vector, collection_of
+from query.domain import Vector
 from query.filters.facts import Facts
+from query.names import collection_of
 from query.retrieval.diversity import diversify
 from query.retrieval.fusion import Candidates, Ranked, fuse, rank_by_words
 from query.retrieval.lexical import SparseVector

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from qdrant_client import models
 
-from query.domain import collection_of
 from query.filters.facts import SLOTS
 from query.filters.points import (
     UNLABELLED,
@@ -21,6 +20,7 @@ from query.filters.points import (
     Stated,
     Versions,
 )
+from query.names import collection_of
 from query.retrieval.vector_store import (
     ANALYSER_MAX,
     EVERYTHING,

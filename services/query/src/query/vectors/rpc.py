@@ -15,8 +15,9 @@ from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceServic
 from chassis.base import telemetry
 from chassis.base.errors import InvalidInputError, ServiceError
 from chassis.base.labels import read_labels
-from query.domain import Vector, collection_of
+from query.domain import Vector
 from query.filters.facts import Facts
+from query.names import collection_of
 from query.retrieval.lexical import SparseVector, Spelling
 from query.retrieval.vector_store import (
     SCROLL_LIMIT_MAX,

@@ -8,7 +8,6 @@ from typing import Any, Final, assert_never
 
 import qdrant_edge as edge
 
-from query.domain import collection_of
 from query.filters.facts import SLOTS
 from query.filters.points import (
     UNLABELLED,
@@ -22,6 +21,7 @@ from query.filters.points import (
     Stated,
     Versions,
 )
+from query.names import collection_of
 from query.retrieval.vector_store import (
     ANALYSER_MAX,
     FACT_FIELDS,

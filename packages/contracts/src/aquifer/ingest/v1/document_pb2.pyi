@@ -341,6 +341,7 @@ class Description(message.Message):
     TITLE_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
     title: builtins.str
     """Title from the producer or from the text; empty if neither has one."""
     revision: builtins.int
@@ -351,16 +352,21 @@ class Description(message.Message):
     def metadata(self) -> struct_pb2.Struct:
         """As `Document.metadata`."""
 
+    @builtins.property
+    def create_time(self) -> timestamp_pb2.Timestamp:
+        """When the version was accepted, see `DocumentVersion.create_time`. Set by ingest alone."""
+
     def __init__(
         self,
         *,
         title: builtins.str = ...,
         revision: builtins.int = ...,
         metadata: struct_pb2.Struct | None = ...,
+        create_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["metadata", b"metadata", "revision", b"revision", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "metadata", b"metadata", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,6 +53,7 @@ class Conversation(message.Message):
     TITLE_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     COLLECTION_FIELD_NUMBER: builtins.int
+    COLLECTIONS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: builtins.int
@@ -68,7 +69,7 @@ class Conversation(message.Message):
     model: builtins.str
     """Model from InferenceService.ListModels; empty: the default. At most 256 characters."""
     collection: builtins.str
-    """Collection id; empty: all collections of the tenant."""
+    """Collection id, one more of `collections`."""
     filter: builtins.str
     """Only from passages of documents for which this is true, see `SearchRequest.filter`; empty: all."""
     max_output_tokens: builtins.int
@@ -77,6 +78,10 @@ class Conversation(message.Message):
     """Number of its messages, questions and answers. Output only."""
     prompt: builtins.str
     """Prompt of its answers, see `AskRequest.prompt`."""
+    @builtins.property
+    def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only from passages of these collections, see `SearchRequest.collections`."""
+
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """Output only."""
@@ -102,6 +107,7 @@ class Conversation(message.Message):
         title: builtins.str = ...,
         model: builtins.str = ...,
         collection: builtins.str = ...,
+        collections: abc.Iterable[builtins.str] | None = ...,
         filter: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
         message_count: builtins.int = ...,
@@ -113,7 +119,7 @@ class Conversation(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "create_time", b"create_time", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "prompt", b"prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "collections", b"collections", "create_time", b"create_time", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "prompt", b"prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,7 +287,9 @@ class UpdateConversationRequest(message.Message):
 
     @builtins.property
     def update_mask(self) -> field_mask_pb2.FieldMask:
-        """Any of `title`, `model`, `collection`, `filter`, `max_output_tokens`, `prompt`; `*` or empty: all."""
+        """Any of `title`, `model`, `collection`, `collections`, `filter`, `max_output_tokens`, `prompt`; `*` or
+        empty: all.
+        """
 
     def __init__(
         self,

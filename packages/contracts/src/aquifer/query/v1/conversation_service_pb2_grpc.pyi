@@ -29,7 +29,8 @@ class ConversationServiceStub:
     def __init__(self, channel: aio.Channel) -> None: ...
     CreateConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.CreateConversationRequest, conversation_service_pb2.Conversation]
     """Creates a conversation without messages. Scope `ask`. INVALID_ARGUMENT CONVERSATION_RANGE,
-    COLLECTION_NAME, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal has 100,000.
+    COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal
+    has 100,000.
     """
     GetConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.GetConversationRequest, conversation_service_pb2.Conversation]
     """Returns a conversation, without messages. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
@@ -40,7 +41,7 @@ class ConversationServiceStub:
     """
     UpdateConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.UpdateConversationRequest, conversation_service_pb2.Conversation]
     """Changes settings; they hold for messages sent from now on. Scope `ask`. Idempotent.
-    INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, FILTER_INVALID, UPDATE_MASK.
+    INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, UPDATE_MASK.
     NOT_FOUND CONVERSATION_UNKNOWN.
     """
     DeleteConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.DeleteConversationRequest, conversation_service_pb2.DeleteConversationResponse]
@@ -86,7 +87,8 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[conversation_service_pb2.CreateConversationRequest, abc.Awaitable[conversation_service_pb2.Conversation]],
     ) -> abc.Awaitable[conversation_service_pb2.Conversation]:
         """Creates a conversation without messages. Scope `ask`. INVALID_ARGUMENT CONVERSATION_RANGE,
-        COLLECTION_NAME, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal has 100,000.
+        COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal
+        has 100,000.
         """
 
     @abc_1.abstractmethod
@@ -115,7 +117,7 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[conversation_service_pb2.UpdateConversationRequest, abc.Awaitable[conversation_service_pb2.Conversation]],
     ) -> abc.Awaitable[conversation_service_pb2.Conversation]:
         """Changes settings; they hold for messages sent from now on. Scope `ask`. Idempotent.
-        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, FILTER_INVALID, UPDATE_MASK.
+        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, UPDATE_MASK.
         NOT_FOUND CONVERSATION_UNKNOWN.
         """
 

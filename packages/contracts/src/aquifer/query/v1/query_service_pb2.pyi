@@ -163,6 +163,7 @@ class SearchRequest(message.Message):
 
     QUESTION_FIELD_NUMBER: builtins.int
     COLLECTION_FIELD_NUMBER: builtins.int
+    COLLECTIONS_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     ONE_PER_DOCUMENT_FIELD_NUMBER: builtins.int
     SEPARATE_COPIES_FIELD_NUMBER: builtins.int
@@ -176,7 +177,7 @@ class SearchRequest(message.Message):
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
-    """Collection id; empty: all collections of the tenant."""
+    """Collection id, one more of `collections`."""
     limit: builtins.int
     """Hits to return, 1 to 100; 0 means 10."""
     one_per_document: builtins.bool
@@ -212,12 +213,21 @@ class SearchRequest(message.Message):
         `!=` is the opposite of `=`, so it is then true.
       * `title` (= !=) and `title:*`: it is not empty. `document` and `collection` (= !=), by id or
         resource name. `version` (= != < <= > >=). `labels:LABEL` and `labels:*`: it has labels.
+      * `create_time` (= != < <= > >=): when the version was accepted, as `Document.create_time`, compared
+        with a time in RFC 3339 with a zone. It is missing for versions from before this field, until
+        their metadata changes.
       * A value is a word, or a text in double quotes with `\\"` and `\\\\` inside. `2020` and `true`
         without quotes are a number and a boolean. `*` is refused in a value: there are no wildcards.
       * AND, OR, NOT in capitals, `-` for NOT, and parentheses. AND and OR are not mixed without
         parentheses.
       * At most 4,000 characters, 64 conditions, 8 parentheses and NOT inside each other.
     """
+    @builtins.property
+    def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only passages of these collections, by id; none: of all collections of the tenant. At most 100 with
+        `collection`, each once. Words are as rare as they are in these collections.
+        """
+
     @builtins.property
     def wordings(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Up to 4 other wordings of the question, 1 to 4,000 characters each. Each is searched for, and a
@@ -229,6 +239,7 @@ class SearchRequest(message.Message):
         *,
         question: builtins.str = ...,
         collection: builtins.str = ...,
+        collections: abc.Iterable[builtins.str] | None = ...,
         limit: builtins.int = ...,
         one_per_document: builtins.bool = ...,
         separate_copies: builtins.bool = ...,
@@ -242,7 +253,7 @@ class SearchRequest(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "limit", b"limit", "neighbours", b"neighbours", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies", "wordings", b"wordings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "limit", b"limit", "neighbours", b"neighbours", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies", "wordings", b"wordings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +672,7 @@ class AskRequest(message.Message):
 
     QUESTION_FIELD_NUMBER: builtins.int
     COLLECTION_FIELD_NUMBER: builtins.int
+    COLLECTIONS_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
@@ -670,7 +682,7 @@ class AskRequest(message.Message):
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
-    """Collection id; empty: all collections of the tenant."""
+    """Collection id, one more of `collections`."""
     model: builtins.str
     """Model from InferenceService.ListModels; empty: the default."""
     max_output_tokens: builtins.int
@@ -685,11 +697,16 @@ class AskRequest(message.Message):
     """Prompt of PromptService: `prompts/{prompt}` for its newest version, `prompts/{prompt}@{version}` for one;
     empty: `prompts/default`. A model that only quotes does not read it.
     """
+    @builtins.property
+    def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only from passages of these collections, see `SearchRequest.collections`."""
+
     def __init__(
         self,
         *,
         question: builtins.str = ...,
         collection: builtins.str = ...,
+        collections: abc.Iterable[builtins.str] | None = ...,
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
         filter: builtins.str = ...,
@@ -699,7 +716,7 @@ class AskRequest(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1203,13 +1220,14 @@ class AnswerSettings(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     COLLECTION_FIELD_NUMBER: builtins.int
+    COLLECTIONS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
     collection: builtins.str
-    """Collection id; empty: all."""
+    """See `SearchRequest.collection`."""
     filter: builtins.str
     """See `SearchRequest.filter`."""
     model: builtins.str
@@ -1220,10 +1238,15 @@ class AnswerSettings(message.Message):
     """See `SearchRequest.rerank`."""
     reranker: builtins.str
     """See `SearchRequest.reranker`."""
+    @builtins.property
+    def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `SearchRequest.collections`."""
+
     def __init__(
         self,
         *,
         collection: builtins.str = ...,
+        collections: abc.Iterable[builtins.str] | None = ...,
         filter: builtins.str = ...,
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
@@ -1232,7 +1255,7 @@ class AnswerSettings(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1244,14 +1267,19 @@ class CountFacetsRequest(message.Message):
 
     FILTER_FIELD_NUMBER: builtins.int
     COLLECTION_FIELD_NUMBER: builtins.int
+    COLLECTIONS_FIELD_NUMBER: builtins.int
     FIELDS_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     filter: builtins.str
     """Only documents for which this is true, see `SearchRequest.filter`; empty: all."""
     collection: builtins.str
-    """Collection id; empty: all collections of the tenant."""
+    """Collection id, one more of `collections`."""
     limit: builtins.int
     """Values of each field, 1 to 100; 0 means 10."""
+    @builtins.property
+    def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only documents of these collections, see `SearchRequest.collections`."""
+
     @builtins.property
     def fields(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """1 to 10 of `collection`, `labels`, `metadata.KEY` and `metadata."any key"`, each once."""
@@ -1261,12 +1289,13 @@ class CountFacetsRequest(message.Message):
         *,
         filter: builtins.str = ...,
         collection: builtins.str = ...,
+        collections: abc.Iterable[builtins.str] | None = ...,
         fields: abc.Iterable[builtins.str] | None = ...,
         limit: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "fields", b"fields", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "fields", b"fields", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,8 +114,8 @@ class QueryServiceServicer(object):
         tenant, version and deletion are checked again in the database, which also gives the text.
         Guardrails for questions hold here too, but for those that ask a model.
         Scope `search`. INVALID_ARGUMENT QUESTION_LENGTH, LIMIT_RANGE, WORDINGS_COUNT, DIVERSITY_RANGE,
-        NEIGHBOURS_RANGE, COLLECTION_NAME, FILTER_INVALID, GUARDRAIL_BLOCKED, TEXT_BREAKS_ENGINE,
-        CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
+        NEIGHBOURS_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, GUARDRAIL_BLOCKED,
+        TEXT_BREAKS_ENGINE, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN.
         FAILED_PRECONDITION STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL,
         ENGINE_BUSY. UNAVAILABLE VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED,
         VECTORS_BROKEN, PROFILE_MISMATCH, INFERENCE_UNAVAILABLE, ENGINE_FAILED, ENGINE_OUTPUT,
@@ -129,7 +129,7 @@ class QueryServiceServicer(object):
     def Ask(self, request, context):
         """Answers a question from the passages found: text as it is produced, citations, and at the end
         one finish with the usage. Cancelling the call stops the engine. Scope `ask`. INVALID_ARGUMENT
-        QUESTION_LENGTH, COLLECTION_NAME, FILTER_INVALID, GUARDRAIL_BLOCKED, TEXT_BREAKS_ENGINE,
+        QUESTION_LENGTH, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, GUARDRAIL_BLOCKED, TEXT_BREAKS_ENGINE,
         OUTPUT_TOKENS_RANGE, CAPABILITY_MISSING, PROMPT_TOO_LONG, REQUEST_REFUSED. NOT_FOUND MODEL_UNKNOWN, PROMPT_UNKNOWN.
         DATA_LOSS QUOTE_INVALID. FAILED_PRECONDITION STORE_FOREIGN. RESOURCE_EXHAUSTED VECTORS_BUSY, EMBEDDING_QUEUE_FULL, ENGINE_BUSY. UNAVAILABLE
         VECTORS_UNAVAILABLE, VECTORS_REBUILDING, VECTORS_FAILED, VECTORS_BROKEN, PROFILE_MISMATCH,
@@ -170,7 +170,7 @@ class QueryServiceServicer(object):
     def CountFacets(self, request, context):
         """Counts the live documents of the caller's tenant by the values of their fields: for each field the
         most frequent values. Counts at most 100,000 documents. Scope `search`. INVALID_ARGUMENT FACET_FIELD,
-        FILTER_INVALID, COLLECTION_NAME, LIMIT_RANGE.
+        FILTER_INVALID, COLLECTION_NAME, COLLECTIONS_COUNT, LIMIT_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

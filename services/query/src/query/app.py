@@ -44,7 +44,7 @@ from query.gateways import (
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.prompt_rpc import PromptRpc
-from query.retrieval.vector_store import VectorStore
+from query.retrieval.vector_store import Quantization, VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
@@ -158,7 +158,7 @@ async def _open_stores(
         api_key=key.get_secret_value() if key else None,
     )
     stack.push_async_callback(client.close)
-    return ServerOpening(inference, client)
+    return ServerOpening(inference, client, settings.vectors_quantization)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +185,18 @@ class ServerOpening(Opening):
 
     inference: grpc.aio.Channel
     client: "AsyncQdrantClient"
+    quantization: Quantization
 
     @override
     def open_vectors(self, profile: Profile) -> VectorStore:
         from query.vectors import qdrant  # noqa: PLC0415
 
         return qdrant.QdrantVectors(
-            self.client, profile=profile.name, dimensions=profile.dimensions, new_id=uuid4
+            self.client,
+            profile=profile.name,
+            dimensions=profile.dimensions,
+            new_id=uuid4,
+            quantization=self.quantization,
         )
 
     @override

@@ -13,6 +13,7 @@ from tests.bench import (
     ask,
     backlog,
     ceiling,
+    codes,
     embedding,
     estimates,
     flow,
@@ -30,6 +31,7 @@ from tests.bench import (
     shared_stack,
     startup,
     streams,
+    vectors,
 )
 from tests.bench.corpus import Corpus, load
 from tests.bench.figures import Figure
@@ -49,6 +51,8 @@ EXPERIMENTS = (
     estimates,
     growth,
     refill,
+    vectors,
+    codes,
     search,
     ask,
     listing,
@@ -107,6 +111,8 @@ def _measure(corpus: Corpus, plan: Plan, wanted: set[str]) -> Iterator[Figure]:
         estimates.NAME: lambda: estimates.measure(corpus),
         growth.NAME: lambda: growth.measure(plan.growth),
         refill.NAME: lambda: refill.measure(plan.refill_documents, plan.repetitions),
+        vectors.NAME: lambda: vectors.measure(corpus, plan.points),
+        codes.NAME: codes.measure,
         listing.NAME: lambda: listing.measure(plan.listing, plan.listing_s, plan.repetitions),
         embedding.NAME: lambda: embedding.measure(corpus, plan.repetitions),
         streams.NAME: lambda: streams.measure(plan.repetitions),

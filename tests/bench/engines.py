@@ -24,7 +24,7 @@ from inference.engines import minilm
 from query.retrieval.lexical import SparseVector, encode_question
 from query.retrieval.vector_store import Filter, Probe, TenantScope
 from query.vectors.shard import Shard
-from tests.bench import processes
+from tests.bench import made_points, processes
 from tests.bench.floors import side_by_side_each
 
 # As many batches at a time as inference handles, of as many chunks as an event may carry.
@@ -123,6 +123,27 @@ async def search(
     return {"cpu_s": cpu_s, **{name: [step[name] for step in steps] for name in steps[0]}}
 
 
+async def search_points(vectors: str, questions: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Seconds of the searches of the figure `vectors`, on the store of its stopped process."""
+    folder = Path(vectors)
+    shard = Shard.load(
+        folder / "shard", json.loads((folder / "store.json").read_text())["dimensions"]
+    )
+    found: dict[str, Any] = {}
+    for name, (scope, within) in made_points.SEARCHES.items():
+        probes = list(made_points.make_probes(questions, within))
+        for probe in probes:
+            shard.search(scope, probe)
+        cpu, each_s = time.process_time(), []
+        for probe in probes * rounds:
+            started = time.perf_counter()
+            shard.search(scope, probe)
+            each_s.append(time.perf_counter() - started)
+        found[name] = {"each_s": each_s, "cpu_s": time.process_time() - cpu}
+    shard.close()
+    return found
+
+
 async def engine() -> dict[str, Any]:
     """Memory in MiB of inference's code alone, with the model loaded, and after it has worked."""
     imported = _own_memory()
@@ -144,6 +165,7 @@ FLOORS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "embed": embed,
     "engine_alone": engine_alone,
     "search": search,
+    "vectors": search_points,
     "engine": engine,
 }
 

@@ -16,6 +16,7 @@ class Plan:
     hop_events: int
     growth: Sequence[int]
     refill_documents: int
+    points: int
     backlogs: Sequence[int]
     large_text_bytes: int
     large_pages: int
@@ -33,6 +34,7 @@ class Plan:
             hop_events=1000,
             growth=(1_000, 10_000, 50_000),
             refill_documents=5_000,
+            points=100_000,
             backlogs=(1_000, 10_000),
             large_text_bytes=15 << 20,
             large_pages=5_000,
@@ -51,6 +53,7 @@ class Plan:
             hop_events=300,
             growth=(1_000, 4_000),
             refill_documents=1_000,
+            points=10_000,
             backlogs=(300, 1_000),
             large_text_bytes=4 << 20,
             large_pages=500,

@@ -46,7 +46,7 @@ from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.prompt_rpc import PromptRpc
 from query.question_vectors import QuestionVectors
-from query.retrieval.vector_store import VectorStore
+from query.retrieval.vector_store import Quantization, VectorStore
 from query.rpc import QueryRpc
 from query.settings import Settings
 from query.store.answers import PostgresAnswers
@@ -163,7 +163,9 @@ async def _open_stores(
         api_key=key.get_secret_value() if key else None,
     )
     stack.push_async_callback(client.close)
-    return ServerOpening(inference, client, settings.question_vectors)
+    return ServerOpening(
+        inference, client, settings.question_vectors, settings.vectors_quantization
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +195,18 @@ class ServerOpening(Opening):
     inference: grpc.aio.Channel
     client: "AsyncQdrantClient"
     question_vectors: int
+    quantization: Quantization
 
     @override
     def open_vectors(self, profile: Profile) -> VectorStore:
         from query.vectors import qdrant  # noqa: PLC0415
 
         return qdrant.QdrantVectors(
-            self.client, profile=profile.name, dimensions=profile.dimensions, new_id=uuid4
+            self.client,
+            profile=profile.name,
+            dimensions=profile.dimensions,
+            new_id=uuid4,
+            quantization=self.quantization,
         )
 
     @override

@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from chassis.base.settings import DatabaseSettings, ServiceSettings
 from query.checks.settings import DEFAULT, GUARDS_MAX, AnyGuard, check_names
+from query.retrieval.vector_store import Quantization
 
 
 class Settings(ServiceSettings, DatabaseSettings):
@@ -15,6 +16,10 @@ class Settings(ServiceSettings, DatabaseSettings):
     )
     vectors_grpc_port: int = Field(6334, description="gRPC port of a Qdrant server")
     vectors_api_key: SecretStr | None = Field(None, description="API key of a Qdrant server")
+    vectors_quantization: Quantization = Field(
+        Quantization.NONE,
+        description="codes of vectors in new collections of a Qdrant server: none, turbo4, turbo2",
+    )
     embedding_profile: str = Field(
         "minilm-l6-v2", description="live embedding profile of a new database; later flips decide"
     )

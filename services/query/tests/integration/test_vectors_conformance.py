@@ -43,6 +43,7 @@ ACME, EVIL = TenantScope("acme"), TenantScope("evil")
 NOTHING = SparseVector((), ())
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
     pytest.mark.timeout(300),
 ]

@@ -264,6 +264,11 @@ async def test_its_spans_join_the_callers_trace_and_it_has_metrics_and_probes(tm
         page = await asyncio.to_thread(read, f"http://127.0.0.1:{port}/metrics")
         counted = f'aquifer_rpc_duration_seconds_count{{code="OK",method="{SERVICE}/Search"}} 1.0'
         assert counted in page
+        assert 'aquifer_vector_calls{lane="read"} 0.0' in page
+        async with asyncio.timeout(30):  # it is set from time to time
+            while 'aquifer_vector_points{profile="p"} 1.0' not in page:
+                await asyncio.sleep(0.2)
+                page = await asyncio.to_thread(read, f"http://127.0.0.1:{port}/metrics")
         for probe in ("startupz", "readyz", "livez"):
             assert await asyncio.to_thread(read, f"http://127.0.0.1:{port}/{probe}") == "ok\n"
         assert engine.end() == 0

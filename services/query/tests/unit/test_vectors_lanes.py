@@ -82,3 +82,15 @@ async def test_failures_reach_the_caller():
     with pytest.raises(ZeroDivisionError):
         await lane.run(fail)
     lane.close()
+
+
+async def test_a_lane_is_idle_from_the_end_of_its_last_call(gate):
+    lane = Lane("t", threads=1, held_max=3, wait_max_s=60)
+    tasks = await started(lane, gate, 2)
+    assert lane.idle_s == 0
+    gate.set()
+    await asyncio.gather(*tasks)
+    async with asyncio.timeout(60):
+        while lane.idle_s == 0:
+            await asyncio.sleep(0)
+    lane.close()

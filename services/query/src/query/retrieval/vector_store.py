@@ -8,6 +8,7 @@ candidates; a caller must look them up in Postgres before it shows them.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -35,6 +36,17 @@ ANALYSER_MAX: Final = 2**31 - 1
 
 _TENANT = re.compile(r"[a-z0-9-]{1,63}")
 _PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,126}")
+
+
+class Quantization(StrEnum):
+    """Codes of the dense vectors, which a search reads first; the best are scored by their vectors.
+
+    A store keeps the codes that it was created with.
+    """
+
+    NONE = "none"
+    TURBO4 = "turbo4"  # 4 bits for each dimension
+    TURBO2 = "turbo2"  # 2 bits
 
 
 @dataclass(frozen=True, slots=True)

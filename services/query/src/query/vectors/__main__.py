@@ -1,6 +1,7 @@
 """Start the vector process: `python -m query.vectors --socket PATH --data DIR`.
 
 AQUIFER_OTLP_ENDPOINT, AQUIFER_METRICS_LISTEN and others are the same as for every service.
+AQUIFER_VECTORS_QUANTIZATION is for new stores: none, turbo4 or turbo2.
 """
 
 import argparse
@@ -13,8 +14,7 @@ import uvloop
 from pydantic import ValidationError
 
 from chassis.base import logs
-from chassis.base.settings import ProcessSettings
-from query.vectors.server import NAME, Options, SocketInUseError, compact, serve
+from query.vectors.server import NAME, Options, Settings, SocketInUseError, compact, serve
 from query.vectors.stores import DataInUseError
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def main() -> int:
             compact(asked.data)
             return 0
         options = Options(socket=asked.socket, data=asked.data, dimensions=asked.dimensions)
-        settings = ProcessSettings.model_validate({})
+        settings = Settings.model_validate({})
         return 0 if uvloop.run(serve(options, settings)) else EXIT_BROKEN
     except (DataInUseError, SocketInUseError) as error:
         log.error("vectors.refused", extra={"reason": str(error)})  # noqa: TRY400 (no bug, no trace)

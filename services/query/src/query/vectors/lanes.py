@@ -1,14 +1,25 @@
 """Thread pools with bounded queues, for an engine that blocks."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Final, TypeVar
+
+from prometheus_client import Gauge
 
 from chassis.base.errors import DeadlineError, OverloadedError
+from chassis.base.metrics import REGISTRY
 
 T = TypeVar("T")
+
+CALLS: Final = Gauge(
+    "aquifer_vector_calls",
+    "Calls that run or wait in the vector process, by lane: read or write.",
+    ("lane",),
+    registry=REGISTRY,
+)
 
 
 class Lane:
@@ -23,6 +34,13 @@ class Lane:
         self._held_max = held_max
         self._wait_max_s = wait_max_s
         self._held = 0
+        self._ended_at = time.monotonic()
+        self._calls = CALLS.labels(name)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last call ended; 0 while there is one."""
+        return 0.0 if self._held else time.monotonic() - self._ended_at
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run `call` in a thread of the lane, in the context of the caller.
@@ -39,6 +57,7 @@ class Lane:
             )
         loop = asyncio.get_running_loop()
         self._held += 1
+        self._calls.inc()
         future = self._pool.submit(copy_context().run, call)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         return await self._wait_for(future)
@@ -60,3 +79,5 @@ class Lane:
 
     def _release(self) -> None:
         self._held -= 1
+        self._calls.dec()
+        self._ended_at = time.monotonic()

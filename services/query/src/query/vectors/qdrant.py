@@ -33,6 +33,7 @@ from query.retrieval.vector_store import (
     Page,
     Point,
     Probe,
+    Quantization,
     StoreInfo,
     TenantScope,
     VectorStore,
@@ -51,6 +52,14 @@ SERVER_MIN: Final = (1, 19)
 DENSE: Final = "dense"
 SPARSE: Final = "lexical"
 PLACE: Final = ["document", "version", "ordinal", "labels", "described", "analyser"]
+# As in the embedded engine: codes choose twice as many points as requested, which are scored again.
+SCAN: Final = models.SearchParams(
+    quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0)
+)
+CODE_BITS: Final = {
+    Quantization.TURBO4: models.TurboQuantBitSize.BITS4,
+    Quantization.TURBO2: models.TurboQuantBitSize.BITS2,
+}
 # The fields of a stored point and their meaning; a collection with others is built again.
 LAYOUT: Final = 3
 
@@ -79,8 +88,10 @@ class QdrantVectors(VectorStore):
         profile: str,
         dimensions: int,
         new_id: Callable[[], UUID],
+        quantization: Quantization = Quantization.NONE,
     ) -> None:
         check_profile(profile)
+        self._quantization = quantization
         self._client = client
         self._profile = profile
         self._dimensions = dimensions
@@ -305,7 +316,11 @@ class QdrantVectors(VectorStore):
         await self._client.create_collection(
             self._profile,
             vectors_config={
-                DENSE: models.VectorParams(size=self._dimensions, distance=models.Distance.COSINE)
+                DENSE: models.VectorParams(
+                    size=self._dimensions,
+                    distance=models.Distance.COSINE,
+                    quantization_config=_make_codes(self._quantization),
+                )
             },
             sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             # A graph for each tenant and none for all: every search is within one tenant.
@@ -323,11 +338,18 @@ class QdrantVectors(VectorStore):
             )
 
 
+def _make_codes(quantization: Quantization) -> models.TurboQuantization | None:
+    if quantization not in CODE_BITS:
+        return None
+    codes = models.TurboQuantQuantizationConfig(bits=CODE_BITS[quantization])
+    return models.TurboQuantization(turbo=codes)
+
+
 def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]:
     """Makes one request for each part of the probe: by meaning, by words."""
     asked: list[tuple[str, Any, models.SearchParams | None]] = []
     if probe.dense is not None:
-        asked.append((DENSE, probe.dense.tolist(), None))
+        asked.append((DENSE, probe.dense.tolist(), SCAN))
     if probe.sparse.indices:
         terms = models.SparseVector(
             indices=list(probe.sparse.indices), values=list(probe.sparse.values)

@@ -6,12 +6,14 @@ import signal
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from grpc_health.v1.health_pb2 import HealthCheckResponse
+from pydantic import Field
 
 from aquifer.query.vectors.v1 import vector_service_pb2 as pb
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import add_VectorServiceServicer_to_server
@@ -20,6 +22,7 @@ from chassis.base.errors import ServiceError
 from chassis.base.settings import ProcessSettings
 from chassis.process.garbage import exempt_loaded_objects
 from chassis.rpc.server import PUBLIC, Access, create_server, private_interceptors
+from query.retrieval.vector_store import Quantization
 from query.vectors.lanes import Lane
 from query.vectors.rpc import VectorRpc
 from query.vectors.shard_errors import EngineBrokenError
@@ -33,6 +36,10 @@ READERS: Final = 2
 HELD_MAX: Final = 64
 WAIT_MAX_S: Final = 30.0
 FLUSH_EVERY_S: Final = 2.0
+# A flush waits for the disk and holds the interpreter lock meanwhile, so it waits for a pause of
+# the searches. A log of 20,000 changes takes some ten seconds to repeat at the next start.
+PAUSE_S: Final = 0.5
+UNFLUSHED_MAX: Final = 20_000
 PICK_UP_S: Final = 0.3
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["VectorService"]
@@ -46,6 +53,15 @@ class SocketInUseError(Exception):
     """Another process uses the socket, or its path cannot be a socket."""
 
 
+class Settings(ProcessSettings):
+    """Settings of the process."""
+
+    vectors_quantization: Quantization = Field(
+        Quantization.TURBO4,
+        description="codes of the dense vectors of new stores: none, turbo4 or turbo2",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Options of the process."""
@@ -55,7 +71,7 @@ class Options:
     dimensions: int
 
 
-async def serve(options: Options, settings: ProcessSettings) -> bool:
+async def serve(options: Options, settings: Settings) -> bool:
     """Serve until SIGTERM or SIGINT; returns False if it ended because the engine is broken.
 
     Raises:
@@ -79,7 +95,7 @@ async def serve(options: Options, settings: ProcessSettings) -> bool:
             stack.callback(probes.serve(settings.metrics_listen, readiness, loop).close)
         stack.enter_context(lock_folder(options.data))
         claim_socket(options.socket)
-        stores = Stores(options.data, uuid4)
+        stores = Stores(options.data, uuid4, settings.vectors_quantization)
         stores.load()
         return await _Server(options, settings.drain_s, stores, readiness, stop).run()
 
@@ -156,8 +172,10 @@ class _Server:
                 await self._flush()
 
     async def _flush(self) -> None:
+        least = 1 if self._readers.idle_s >= PAUSE_S else UNFLUSHED_MAX
         try:
-            await self._writer.run(self._stores.flush)
+            await self._writer.run(partial(self._stores.flush, least=least))
+            await self._writer.run(self._stores.export_points)
         except EngineBrokenError:
             log.exception("store.flush_failed")
             self._on_broken()

@@ -1,7 +1,8 @@
 """One store on Qdrant's embedded engine; the only module that builds its queries.
 
 `shard_filters` makes its filters. Methods block and may be called from
-several threads. The engine holds the interpreter lock while it writes, so batches are small.
+several threads. The engine holds the interpreter lock while it writes, so it gets small batches:
+meanwhile no search can run.
 """
 
 import logging
@@ -31,11 +32,13 @@ from query.retrieval.vector_store import (
     Page,
     Point,
     Probe,
+    Quantization,
     TenantScope,
     from_stored,
     to_stored,
     to_stored_facts,
 )
+from query.vectors.shard_codes import SCAN, make_codes
 from query.vectors.shard_errors import EngineBrokenError, store_missing_error, translate_errors
 from query.vectors.shard_filters import (
     INDEXES,
@@ -54,12 +57,10 @@ SPARSE: Final = "lexical"
 # The fields of a stored point and their meaning; a store with another layout is built again.
 LAYOUT: Final = 4
 DELETE_BATCH: Final = 256
+# Writing 8 points takes about 4 ms; larger batches are hardly faster.
+WRITE_BATCH: Final = 8
 CACHE_BYTES: Final = 128 * 2**20
 KNOWN_WORDS_MAX: Final = 8_192
-# A scan reads codes of 4 bits per dimension, which are stored when points are written. Then it
-# scores twice as many points as requested by their vectors. Codes of narrow vectors are too coarse.
-CODED_DIMENSIONS_MIN: Final = 64
-SCAN: Final = edge.QuantizationSearchParams(rescore=True, oversampling=2.0)
 
 
 class Shard:
@@ -68,20 +69,24 @@ class Shard:
     def __init__(self, shard: edge.EdgeShard, dimensions: int) -> None:
         self._shard = shard
         self._dimensions = dimensions
-        self._dirty = False
+        self._unflushed = 0
         self._closed = False
         self._cache = VectorCache(dimensions, CACHE_BYTES)
         self._packed = struct.Struct(f"<{dimensions}f")
         self._known: set[tuple[TenantScope, Filter, tuple[int, ...]]] = set()
 
     @classmethod
-    def create(cls, folder: Path, dimensions: int) -> "Shard":
+    def create(
+        cls,
+        folder: Path,
+        dimensions: int,
+        quantization: Quantization = Quantization.TURBO4,
+    ) -> "Shard":
         """Create an empty store in an empty folder."""
-        codes = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4)
         dense = edge.EdgeVectorParams(
             dimensions,
             edge.Distance.Cosine,
-            quantization_config=codes if dimensions >= CODED_DIMENSIONS_MIN else None,
+            quantization_config=make_codes(quantization, dimensions),
         )
         config = edge.EdgeConfig(
             vectors={DENSE: dense},
@@ -128,8 +133,10 @@ class Shard:
     def upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
         for point in points:
             self._check_width(point.dense)
-        if not points:
-            return
+        for first in range(0, len(points), WRITE_BATCH):
+            self._upsert(scope, points[first : first + WRITE_BATCH])
+
+    def _upsert(self, scope: TenantScope, points: Sequence[Point]) -> None:
         rows = _normalise([point.dense for point in points])
         stored = [
             edge.Point(
@@ -147,7 +154,8 @@ class Shard:
         ids = [point.point_id for point in points]
         self._cache.forget(scope.tenant, ids)
         self._write(
-            edge.UpdateOperation.upsert_points(stored, condition=filter_points(scope, EVERYTHING))
+            edge.UpdateOperation.upsert_points(stored, condition=filter_points(scope, EVERYTHING)),
+            len(points),
         )
         self._cache.put(scope.tenant, list(zip(ids, rows, strict=True)))
 
@@ -158,9 +166,8 @@ class Shard:
         if probe.dense is not None:
             self._check_width(probe.dense)
             nearest = edge.Query.Nearest(probe.dense.tolist(), using=DENSE)
-            coded = edge.SearchParams(quantization=SCAN)
             with _start_span("search by meaning"):
-                dense = self._query(nearest, probe.depth, within, coded)
+                dense = self._query(nearest, probe.depth, within, SCAN)
         with _start_span("search by words"):
             words = self._replace_unknown(scope, probe)
             if words.indices:
@@ -191,12 +198,12 @@ class Shard:
         named = match_any("document", [document])
         fields: dict[str, Any] = {"labels": to_stored(labels)}
         where = filter_tenant(scope, named)
-        self._write(edge.UpdateOperation.set_payload_by_filter(where, fields))
+        self._write(edge.UpdateOperation.set_payload_by_filter(where, fields), 1)
         for number, described in facts.items():
             version = edge.FieldCondition("version", edge.MatchValue(number))
             where = filter_tenant(scope, named, version)
             fields = to_stored_facts(described)
-            self._write(edge.UpdateOperation.set_payload_by_filter(where, fields))
+            self._write(edge.UpdateOperation.set_payload_by_filter(where, fields), 1)
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:
         """Remove at most `DELETE_BATCH` points; returns how many of them existed."""
@@ -205,7 +212,7 @@ class Shard:
             found = self._shard.count(edge.CountRequest(filter=where))
         if found:
             self._cache.forget(scope.tenant, point_ids)
-            self._write(edge.UpdateOperation.delete_points_by_filter(where))
+            self._write(edge.UpdateOperation.delete_points_by_filter(where), found)
         return found
 
     def delete_some(self, scope: TenantScope, within: Filter) -> int:
@@ -236,12 +243,20 @@ class Shard:
             next_id=None if next_id is None else str(next_id),
         )
 
+    @property
+    def unflushed(self) -> int:
+        """Changes since the last flush: points written or removed, and calls that changed fields.
+
+        They are in the engine's log, so a crash loses none; the next start repeats them.
+        """
+        return self._unflushed
+
     def flush(self) -> None:
-        """Write changes since the last flush to disk."""
-        if self._dirty:
+        """Write changes to disk and empty the log; holds the interpreter lock until it is done."""
+        if self._unflushed:
             with self._use_engine(writing=True):
                 self._shard.flush()
-            self._dirty = False
+            self._unflushed = 0
 
     def compact(self) -> None:
         """Free the space of removed points; holds the interpreter lock until it is done."""
@@ -254,8 +269,8 @@ class Shard:
         with translate_errors():
             self._shard.close()
 
-    def _write(self, operation: edge.UpdateOperation) -> None:
-        self._dirty = True
+    def _write(self, operation: edge.UpdateOperation, changes: int) -> None:
+        self._unflushed += changes
         with self._use_engine(writing=True):
             self._shard.update(operation)
 

@@ -13,11 +13,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 from uuid import UUID
+
+from prometheus_client import Gauge
 
 from chassis.base.errors import (
     FailedPreconditionError,
@@ -25,7 +27,8 @@ from chassis.base.errors import (
     OverloadedError,
     ServiceError,
 )
-from query.retrieval.vector_store import StoreInfo, check_profile
+from chassis.base.metrics import REGISTRY
+from query.retrieval.vector_store import Quantization, StoreInfo, check_profile
 from query.vectors.shard import ENGINE, LAYOUT, Shard
 from query.vectors.shard_errors import store_missing_error
 
@@ -35,6 +38,13 @@ STORES_MAX: Final = 8
 DIMENSIONS_MAX: Final = 4_096
 LOADS_MAX: Final = 3
 FREE_MIN_BYTES: Final = 256 * 2**20
+
+POINTS: Final = Gauge(
+    "aquifer_vector_points",
+    "Points of all tenants in the vector process, by embedding profile.",
+    ("profile",),
+    registry=REGISTRY,
+)
 
 
 class DataInUseError(Exception):
@@ -54,6 +64,7 @@ class Record:
     `points` is the number of points when the store was closed, None while it is open. It reveals
     damage: the engine opens some damaged files without an error, but with fewer points. `loads`
     counts attempts to open it that did not finish, because damage can also crash the process.
+    `quantization` is that of its vectors; all stores from before it was recorded have 4 bits.
     """
 
     store_id: str
@@ -61,6 +72,7 @@ class Record:
     layout: int
     points: int | None
     loads: int
+    quantization: Quantization = Quantization.TURBO4
 
 
 @dataclass(slots=True)
@@ -70,9 +82,18 @@ class _Open:
 
 
 class Stores:
-    """The open stores. Only `get` and `info` may be called during another call."""
+    """The open stores. Only `get` and `info` may be called during another call.
 
-    def __init__(self, folder: Path, new_id: Callable[[], UUID]) -> None:
+    `quantization` is for stores that are created.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        new_id: Callable[[], UUID],
+        quantization: Quantization = Quantization.TURBO4,
+    ) -> None:
+        self._quantization = quantization
         self._folder = folder
         self._new_id = new_id
         self._open: dict[str, _Open] = {}
@@ -127,6 +148,8 @@ class Stores:
         if (found := self._open.pop(profile, None)) is not None:
             found.shard.close()
             shutil.rmtree(self._folder / profile)
+            with suppress(KeyError):
+                POINTS.remove(profile)
             log.info("store.dropped", extra={"profile": profile})
 
     def check_space(self) -> None:
@@ -140,9 +163,16 @@ class Stores:
                 free=free,
             )
 
-    def flush(self) -> None:
+    def flush(self, *, least: int = 1) -> None:
+        """Flush the stores with at least so many changes; blocks the interpreter meanwhile."""
         for found in self._open.values():
-            found.shard.flush()
+            if found.shard.unflushed >= least:
+                found.shard.flush()
+
+    def export_points(self) -> None:
+        """Set the metric of the stores' points."""
+        for profile, found in self._open.items():
+            POINTS.labels(profile).set(found.shard.count_points())
 
     def compact(self) -> None:
         """Free the space of removed points; blocks the interpreter, so never while serving."""
@@ -182,7 +212,19 @@ class Stores:
             raise StoreDamagedError(f"it held {record.points} points and now holds {points}")
         record = replace(record, loads=0, points=None)
         _write_record(path, record)
-        log.info("store.opened", extra={"profile": path.name, "points": points})
+        log.info(
+            "store.opened",
+            extra={"profile": path.name, "points": points, "quantization": record.quantization},
+        )
+        if record.quantization != self._quantization:
+            log.warning(
+                "store.quantization_kept",
+                extra={
+                    "profile": path.name,
+                    "kept": record.quantization,
+                    "for_new_stores": self._quantization,
+                },
+            )
         return _Open(shard, record)
 
     def _create(self, profile: str, dimensions: int) -> None:
@@ -197,9 +239,14 @@ class Stores:
         draft = self._folder / ".new" / profile
         shutil.rmtree(draft, ignore_errors=True)
         (draft / "shard").mkdir(parents=True)
-        Shard.create(draft / "shard", dimensions).close()
+        Shard.create(draft / "shard", dimensions, self._quantization).close()
         record = Record(
-            store_id=str(self._new_id()), dimensions=dimensions, layout=LAYOUT, points=0, loads=0
+            store_id=str(self._new_id()),
+            dimensions=dimensions,
+            layout=LAYOUT,
+            points=0,
+            loads=0,
+            quantization=self._quantization,
         )
         _write_record(draft, record)
         draft.rename(self._folder / profile)
@@ -238,6 +285,7 @@ def _read_record(path: Path) -> Record:
     try:
         record = Record(**json.loads((path / "store.json").read_text()))
         UUID(record.store_id)
+        record = replace(record, quantization=Quantization(record.quantization))
     except (OSError, ValueError, TypeError) as error:
         raise StoreDamagedError("store.json cannot be read") from error
     return record

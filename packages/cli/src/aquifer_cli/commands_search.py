@@ -1,4 +1,4 @@
-"""`aquifer search`: parses its arguments, asks, and shows what was found."""
+"""`aquifer search` and `aquifer ask`: they parse their arguments, ask, and show what comes."""
 
 from collections.abc import Sequence
 from io import StringIO
@@ -168,3 +168,43 @@ def _search_run(
         run.screen.record({"queries": len(pairs), "run": str(run_file)})
     run.screen.say(f"{len(pairs):,} queries, run in {run_file}")
     return 0
+
+
+@command(
+    cli,
+    "ask",
+    examples="""\
+  aquifer ask "How deep is the well?" -c handbook -c surveys
+  aquifer ask "How deep is the well?" --filter 'metadata.year >= 2020'
+  aquifer ask "How deep is the well?" --model extractive""",
+)
+@click.argument("question")
+@COLLECTIONS_ANY
+@FOUND_WHERE
+@click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
+@click.option("--prompt", default="", help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
+def ask(
+    run: Run, question: str, collections: tuple[str, ...], where: str, model: str, prompt: str
+) -> int:
+    """Answers a question from the documents, with citations.
+
+    A filter is written as that of `aquifer search`.
+    """
+    from aquifer_cli.answer import show_answer
+    from aquifer_cli.collections import refuse_unknown
+    from aquifer_cli.prompts import make_reference
+
+    chosen = names.check_collections(collections)
+    told = make_reference(prompt)
+
+    async def work(client: "Client") -> int:
+        # Before the answer: its first words cannot be taken back.
+        await refuse_unknown(client, chosen)
+        answer = await show_answer(
+            client, run.screen, question, chosen, model, where=where, prompt=told
+        )
+        if client.endpoints.traces:
+            run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
+        return 0
+
+    return run.with_client(work)

@@ -195,18 +195,7 @@ class InferenceJudge(Judge):
             generation.Part(passages=generation.PassageBlock(passages=parts)),
             generation.Part(text=question),
         ]
-        request = generation.GenerateRequest(
-            model=model,
-            messages=[
-                _to_message(generation.ROLE_SYSTEM, JUDGE_INSTRUCTIONS),
-                generation.Message(role=generation.ROLE_USER, parts=asked),
-            ],
-            max_output_tokens=JUDGE_OUTPUT_TOKENS,
-            sampling=generation.Sampling(temperature=0),
-            lane=LANE_INTERACTIVE,
-        )
-        async with use_stream(self._stub.Generate(request)) as responses:
-            return "".join([response.delta.text async for response in responses])
+        return await _write(self._stub, model, JUDGE_INSTRUCTIONS, asked, JUDGE_OUTPUT_TOKENS)
 
 
 class InferenceRewriter(Rewriter):
@@ -218,18 +207,30 @@ class InferenceRewriter(Rewriter):
     @override
     async def rewrite(self, model: str, earlier: Sequence[str], question: str) -> str:
         listed = "\n".join(f"Earlier question: {' '.join(one.split())}" for one in earlier)
-        request = generation.GenerateRequest(
-            model=model,
-            messages=[
-                _to_message(generation.ROLE_SYSTEM, REWRITE_INSTRUCTIONS),
-                _to_message(generation.ROLE_USER, f"{listed}\nLast question: {question}"),
-            ],
-            max_output_tokens=REWRITE_OUTPUT_TOKENS,
-            sampling=generation.Sampling(temperature=0),
-            lane=LANE_INTERACTIVE,
-        )
-        async with use_stream(self._stub.Generate(request)) as responses:
-            return "".join([response.delta.text async for response in responses])
+        asked = [generation.Part(text=f"{listed}\nLast question: {question}")]
+        return await _write(self._stub, model, REWRITE_INSTRUCTIONS, asked, REWRITE_OUTPUT_TOKENS)
+
+
+async def _write(
+    stub: InferenceServiceStub,
+    model: str,
+    instructions: str,
+    asked: Sequence[generation.Part],
+    max_output_tokens: int,
+) -> str:
+    """What a model writes, as far as it can the same each time."""
+    request = generation.GenerateRequest(
+        model=model,
+        messages=[
+            _to_message(generation.ROLE_SYSTEM, instructions),
+            generation.Message(role=generation.ROLE_USER, parts=asked),
+        ],
+        max_output_tokens=max_output_tokens,
+        sampling=generation.Sampling(temperature=0),
+        lane=LANE_INTERACTIVE,
+    )
+    async with use_stream(stub.Generate(request)) as responses:
+        return "".join([response.delta.text async for response in responses])
 
 
 class InferenceGenerator(Generator):

@@ -99,7 +99,7 @@ async def test_a_handled_event_is_acknowledged_and_its_effect_published(bus, dat
 
         await publish(bus, (embedded(), "e1"))
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
             async with asyncio.timeout(10):
                 while not await facts(bus):
                     await asyncio.sleep(0.02)
@@ -124,7 +124,7 @@ async def test_the_same_event_outside_the_brokers_window_has_one_effect(bus, dat
                 headers = {**event.headers, "Nats-Msg-Id": f"copy-{copy}"}
                 await inference.jetstream.publish(event.subject, event.payload, headers=headers)
         async with consume_events(own, handler, batch=batch) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
             async with asyncio.timeout(10):
                 while not await facts(bus):
                     await asyncio.sleep(0.02)
@@ -147,7 +147,7 @@ async def test_an_effect_that_fails_leaves_no_trace_and_is_tried_again(bus, data
 
         await publish(bus, (embedded(), "e1"))
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
     assert len(attempts) == 3
     assert await effects(database) == ["d"]
 
@@ -163,7 +163,7 @@ async def test_events_that_wait_are_handled_together_in_their_order(bus, packed)
 
     await publish_many(bus, 100, packed=packed)
     async with bus.connect("query") as own, consume_events(own, handler, batch=32, groups=2) as one:
-        await wait_until_settled(one)
+        await wait_until_settled(bus, one)
     assert sorted(name for batch in batches for name in batch) == sorted(
         f"e{n}" for n in range(100)
     )
@@ -184,7 +184,7 @@ async def test_one_bad_event_costs_its_neighbours_nothing(bus, database, packed)
 
         await publish_many(bus, 20, packed=packed)
         async with consume_events(own, handler, batch=32) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert (letter.reason, letter.event_id, letter.attempts) == ("VECTORS_SIZE", "e7", 1)
     assert await effects(database) == sorted(f"d{n}" for n in range(20) if n != 7)
@@ -204,7 +204,7 @@ async def test_events_of_a_deleted_tenant_end_without_effect_or_dead_letter(bus,
                     await unit.tx.execute(EFFECT, [batch.tenant, one.envelope.event_id])
 
         async with consume_events(own, handler, batch=16) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         assert await DeadLetters(own, "query").count() == 0
     assert await effects(database) == []
     assert len(await effects(database, "globex")) == 1
@@ -221,7 +221,7 @@ async def test_an_event_that_fails_of_a_deleted_tenant_is_no_dead_letter(bus):
 
     async with bus.connect("query") as own:
         async with consume_events(own, handler, on_dead=on_dead) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         assert await DeadLetters(own, "query").count() == 0
 
 
@@ -237,7 +237,7 @@ async def test_an_event_that_can_not_be_read_costs_its_neighbours_nothing(bus):
         await inference.jetstream.publish(event.subject, b"\xff\xff", headers=dict(event.headers))
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert sorted(handled) == [f"e{n}" for n in range(5)]
     assert letter.reason == "EVENT_UNDECODABLE"
@@ -258,7 +258,7 @@ async def test_a_group_holds_events_of_one_tenant_and_tenants_go_side_by_side(bu
     for tenant in ("acme", "globex", "initech"):
         await publish_many(bus, 4, tenant)
     async with bus.connect("query") as own, consume_events(own, handler, batch=32, groups=1) as one:
-        await wait_until_settled(one)
+        await wait_until_settled(bus, one)
     assert tenants == {"acme", "globex", "initech"}
     assert most == 3
 
@@ -272,7 +272,7 @@ async def test_what_was_delivered_often_is_tried_alone_and_last(bus, monkeypatch
 
     await publish_many(bus, 6)
     async with bus.connect("query") as own, consume_events(own, handler, batch=32) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert sizes == [1] * 6
 
 
@@ -285,7 +285,7 @@ async def test_an_event_delivered_too_often_is_buried_without_being_run(bus, mon
     await publish_many(bus, 2)
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=8) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         letters = await DeadLetters(own, "query").list(0, 10)
     assert [letter.reason for letter in letters] == ["CRASH_LOOP"] * 2
 
@@ -297,7 +297,7 @@ async def test_a_lone_event_waits_for_no_others(bus):
         took.append(time.monotonic())
 
     async with bus.connect("query") as own, consume_events(own, handler, batch=64) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
         for number in range(3):
             started = time.monotonic()
             await publish(bus, (embedded(), f"e{number}"))
@@ -318,7 +318,7 @@ async def test_two_events_that_meet_are_tried_again_soon(bus, monkeypatch):
 
     await publish(bus, (embedded(), "e1"))
     async with bus.connect("query") as own, consume_events(own, handler) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8], "a conflict is blamed on nobody"
 
 
@@ -336,7 +336,7 @@ async def test_a_permanent_error_becomes_a_dead_letter_with_its_bytes(bus):
     await publish(bus, (embedded("collections/c/documents/x"), "e9"))
     async with bus.connect("query") as own:
         async with consume_events(own, handler, on_dead=on_dead, name="injected") as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         letters = DeadLetters(own, "query")
         [listed] = await letters.list(0, 10)
         letter = await letters.get(listed.dead_letter_id)
@@ -370,7 +370,7 @@ async def test_what_can_not_be_read_is_kept_with_a_reason(bus, payload, headers,
         )
     async with bus.connect("query") as own:
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         letters = DeadLetters(own, "query")
         [listed] = await letters.list(0, 10)
         letter = await letters.get(listed.dead_letter_id)
@@ -389,7 +389,7 @@ async def test_a_bug_is_tried_five_times_and_then_buried(bus, monkeypatch):
     await publish(bus, (embedded(), "e1"))
     async with bus.connect("query") as own:
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     # From the fourth delivery on it is tried alone, which it is anyway.
     assert attempts == [1, 2, 3, 4, 5]
@@ -419,7 +419,7 @@ async def test_an_absent_dependency_pauses_the_durable_and_costs_no_attempt(
             info = await settlement.bound.info()
             assert info.num_ack_pending == held, "it holds what it had and pulls no more"
             away = False
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
             assert settlement.pause_reason == ""
     assert set(attempts) == {1}, "nothing was delivered twice"
 
@@ -433,7 +433,7 @@ async def test_a_deleted_durable_is_noticed_and_never_made_again(bus):
     durable = durable_of(ChunksEmbedded, "query")
     async with bus.connect("provisioner") as admin, bus.connect("query") as own:
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
             await admin.jetstream.delete_consumer(durable.stream, durable.name)
             await wait_until_missing(settlement, "not found")
             before = own.client.stats["out_msgs"]
@@ -488,7 +488,7 @@ async def test_stop_finishes_what_runs_and_hands_back_what_waits(bus):
         assert finished == ["slow"]
     async with bus.connect("query") as own, consume_events(own, do_nothing) as settlement:
         async with asyncio.timeout(ACK_WAIT_S / 2):
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
 
 
 async def test_a_restarted_broker_is_found_again(bus):
@@ -538,6 +538,6 @@ async def test_memory_of_a_consumer_is_bounded_in_bytes(bus, monkeypatch, packed
             highest = max(highest, settlement.running.size_bytes)
             await asyncio.sleep(0.02)
         free.set()
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert handled == 100
     assert highest <= running_groups.BYTES_MAX + bound.PULL_MAX_BYTES

@@ -23,7 +23,7 @@ from chassis.events.settlement import Settlement
 from chassis.events.topology import ACK_WAIT_S, MAX_ACK_PENDING, durable_of, streams
 from chassis.identity.tokens import Caller, admit
 from chassis.process.ops import DeadLetterRpc
-from testkit.consuming import consume_events, prepare
+from testkit.consuming import consume_events, is_settled, prepare
 from testkit.servers import TestBus
 
 DOCUMENT = "collections/c/documents/d"
@@ -221,17 +221,18 @@ async def wait_until(condition: Callable[[], object], limit_s: float = 30) -> No
             await asyncio.sleep(0.02)
 
 
-async def discard_until_settled(box: DeadLetterBox, settlement: Settlement[Any]) -> list[int]:
+async def discard_until_settled(
+    box: DeadLetterBox, bus: TestBus, settlement: Settlement[Any]
+) -> list[int]:
     """Discards dead letters as an operator does, until no event is left; returns the attempts."""
     attempts: list[int] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60), bus.connect("provisioner") as admin:
         while True:
             letters = await box.letters.list(0, 1_000)
             for letter in letters:
                 await box.letters.discard(letter.dead_letter_id)
                 attempts.append(letter.attempts)
-            info = await settlement.bound.info()
-            if not letters and not info.num_pending and not info.num_ack_pending:
+            if not letters and await is_settled(admin, settlement.bound):
                 return attempts
             await asyncio.sleep(0.1)
 
@@ -257,7 +258,7 @@ async def test_full_dead_letters_hold_up_nobody_and_lose_nothing(
         assert len(await box.letters.list(0, 100)) < 20
         # Longer than the deadline of an acknowledgement: it is extended.
         await asyncio.sleep(ACK_WAIT_S + 1)
-        attempts = await discard_until_settled(box, settlement)
+        attempts = await discard_until_settled(box, bus, settlement)
     assert len(attempts) == 20
     # Waiting cost no delivery: an event that is delivered too often is lost.
     assert max(attempts) <= 6
@@ -277,7 +278,7 @@ async def test_a_consumer_that_full_dead_letters_stopped_goes_on_when_there_is_r
         assert not picky.handled
         await limit_dead_letters(bus, max_msgs=-1)
         await wait_until(lambda: picky.handled)
-        attempts = await discard_until_settled(box, settlement)
+        attempts = await discard_until_settled(box, bus, settlement)
     assert settlement.pause_reason == ""
     assert len(attempts) == MAX_ACK_PENDING + 1
 
@@ -292,7 +293,7 @@ async def test_an_event_that_waited_for_room_goes_on_in_the_next_process(
     async with consume_events(box.query, picky.__call__, groups=1):
         await wait_until(lambda: picky.handled)
     async with consume_events(box.query, picky.__call__, groups=1) as settlement:
-        assert len(await discard_until_settled(box, settlement)) == 2
+        assert len(await discard_until_settled(box, bus, settlement)) == 2
 
 
 async def test_a_list_can_be_limited_to_a_tenant_and_a_reason(box: DeadLetterBox) -> None:

@@ -75,7 +75,7 @@ async def test_a_status_without_broker_and_database_says_what_is_wrong(bus: Test
         raise AssertionError
 
     async with bus.connect("query") as own, consume_events(own, handler) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
         wrong = ("bus does not answer", "database does not answer")
         letters = DeadLetters(own, "query")
         rpc = StatusRpc("query", "1", [settlement], letters, lambda: wrong, no_stages)

@@ -79,7 +79,7 @@ async def test_a_pack_is_one_message_and_each_of_its_events_is_handled(bus, batc
         assert await own.count_unfinished(ChunksEmbedded.DESCRIPTOR.full_name) == 12
     assert await messages(bus) == 1
     async with bus.connect("query") as own, consume_events(own, handler, batch=batch) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert sorted(handled) == sorted(f"e{n}" for n in range(12))
     assert max(sizes) == min(batch, 12)
 
@@ -97,7 +97,7 @@ async def test_no_more_groups_run_than_there_are_slots(bus):
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(32)])
     async with bus.connect("query") as own, consume_events(own, handler, groups=3) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert most == 3
 
 
@@ -119,7 +119,7 @@ async def test_an_event_that_fails_is_tried_again_alone(bus, error, monkeypatch)
         await own.publish_all([embedded(n) for n in range(8)])
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         assert not await DeadLetters(own, "query").list(0, 10)
     assert sorted(handled) == [f"e{n}" for n in range(8)]
     assert failed == 4
@@ -135,7 +135,7 @@ async def test_a_bad_event_becomes_a_dead_letter_as_it_was_published(bus):
         await own.publish_all(events)
     async with bus.connect("query") as own:
         async with consume_events(own, handler, batch=32) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         letters = DeadLetters(own, "query")
         [listed] = await letters.list(0, 10)
         letter = await letters.get(listed.dead_letter_id)
@@ -163,7 +163,7 @@ async def test_a_pack_that_comes_again_is_parted(bus):
         await message.nak()
         await own.client.flush()
         async with consume_events(own, handler, batch=1, groups=8) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
     assert sizes == [1] * 8
 
 
@@ -184,7 +184,7 @@ async def test_what_stop_hands_back_comes_again(bus):
         async with consume_events(own, hang, batch=1, groups=2):
             await asyncio.wait_for(started.wait(), 10)
         async with consume_events(own, handler, batch=8) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
     assert sorted(handled) == [f"e{n}" for n in range(8)]
 
 
@@ -200,7 +200,7 @@ async def test_a_pack_waits_for_a_dependency_as_a_whole(bus, monkeypatch):
     async with bus.connect("inference") as own:
         await own.publish_all([embedded(n) for n in range(8)])
     async with bus.connect("query") as own, consume_events(own, handler, batch=8) as settlement:
-        await wait_until_settled(settlement)
+        await wait_until_settled(bus, settlement)
     assert tries == [8, 8, 8]
 
 
@@ -215,7 +215,7 @@ async def test_a_pack_that_cannot_be_read_is_a_dead_letter(bus, payload):
         await own.jetstream.publish(subject, payload, headers=headers)
     async with bus.connect("query") as own:
         async with consume_events(own, handler) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         [letter] = await DeadLetters(own, "query").list(0, 10)
     assert letter.reason == "EVENT_CONTENT_TYPE"
 
@@ -240,7 +240,7 @@ async def test_upload_events_never_travel_in_packs(bus):
         async with consume_events(
             own, handler, event=DocumentUploaded, service="ingest"
         ) as settlement:
-            await wait_until_settled(settlement)
+            await wait_until_settled(bus, settlement)
         [letter] = await DeadLetters(own, "ingest").list(0, 10)
     assert letter.reason == "EVENT_CONTENT_TYPE"
 

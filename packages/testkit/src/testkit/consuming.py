@@ -6,15 +6,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from google.protobuf.message import Message
+from nats.js.errors import NotFoundError
 
 from aquifer.inference.v1.embedding_events_pb2 import ChunksEmbedded
 from chassis.base.postgres import Database
+from chassis.events.bound import BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.outbox import EQUAL, Outbox
 from chassis.events.router import EventBroker, EventRouter, Handler
 from chassis.events.settlement import Settlement
 from chassis.events.work import GuardedTransactions
+from testkit.servers import TestBus
 
 
 def prepare(
@@ -63,14 +66,31 @@ async def run_relay(
         await asyncio.wait([relay])
 
 
-async def wait_until_settled(settlement: Settlement[ChunksEmbedded]) -> None:
-    """Waits until the durable has no pending and no unacknowledged messages."""
-    async with asyncio.timeout(20):
-        while True:
-            info = await settlement.bound.info() if settlement.bound.is_connected else None
-            if info and not info.num_pending and not info.num_ack_pending:
-                return
-            await asyncio.sleep(0.02)
+async def wait_until_settled(bus: TestBus, *settlements: Settlement[Any]) -> None:
+    """Waits until everything in the streams of the durables was delivered and acknowledged."""
+    async with asyncio.timeout(60), bus.connect("provisioner") as admin:
+        for settlement in settlements:
+            while not await is_settled(admin, settlement.bound):
+                await asyncio.sleep(0.02)
+
+
+async def is_settled(admin: Bus, bound: BoundDurable) -> bool:
+    """Whether a durable has delivered the newest message of its subject, and none is in work.
+
+    The broker counts a message as pending a moment after it has confirmed it to the publisher: the
+    counts alone may show nothing to do right after a publication.
+    """
+    if not bound.is_connected:
+        return False
+    stream = admin.jetstream
+    try:
+        newest = await stream.get_last_msg(bound.durable.stream, bound.durable.subject)
+        last = newest.seq or 0
+    except NotFoundError:
+        last = 0
+    info = await bound.info()
+    delivered = info.delivered.stream_seq if info.delivered else 0
+    return not info.num_pending and not info.num_ack_pending and delivered >= last
 
 
 async def wait_until_missing(settlement: Settlement[ChunksEmbedded], words: str) -> None:

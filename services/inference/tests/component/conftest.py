@@ -20,7 +20,6 @@ from aquifer.inference.v1 import generation_pb2
 from aquifer.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from aquifer.inference.v1.model_service_pb2_grpc import ModelServiceStub
 from aquifer.ingest.v1.document_events_pb2 import ChunksPrepared
-from chassis.events.bound import BoundDurable
 from chassis.events.bus import Bus
 from chassis.events.dead_letters import DeadLetters
 from chassis.events.settlement import Settlement
@@ -37,6 +36,7 @@ from inference.engines.bert import BertEncoder
 from inference.engines.extractive import Extractive, Vocabulary
 from inference.engines.null import NullEmbedder
 from inference.settings import Settings
+from testkit.consuming import wait_until_settled
 from testkit.servers import TestBus
 
 ACCESS = {**rpc.ACCESS, **model_rpc.ACCESS}
@@ -76,6 +76,7 @@ class Signer:
 class RunningService:
     """The running service, a client of it and its tokens."""
 
+    bus: TestBus
     process: Process
     stub: Any
     models: Any
@@ -92,15 +93,7 @@ class RunningService:
 
     async def settled(self) -> None:
         """Waits until the broker holds nothing for the service any more."""
-        async with asyncio.timeout(60):
-            for settlement in self.process.settlements:
-                while not await _is_settled(settlement.bound):
-                    await asyncio.sleep(0.02)
-
-
-async def _is_settled(bound: BoundDurable) -> bool:
-    info = await bound.info() if bound.is_connected else None
-    return info is not None and not info.num_pending and not info.num_ack_pending
+        await wait_until_settled(self.bus, *self.process.settlements)
 
 
 async def failure(call: Awaitable[object], violated: str = "") -> tuple[str, str]:
@@ -192,7 +185,7 @@ async def open_with(bus: TestBus) -> AsyncIterator[Callable[[Attach], Awaitable[
             await stack.enter_async_context(_working(process))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             return RunningService(
-                process, InferenceServiceStub(channel), ModelServiceStub(channel), signer
+                bus, process, InferenceServiceStub(channel), ModelServiceStub(channel), signer
             )
 
         yield opened

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import PubAck
+from nats.js.api import ConsumerInfo, PubAck
 from nats.js.errors import APIError
 from nats.js.errors import Error as JetStreamError
 
@@ -30,6 +30,8 @@ PUBLISH_ATTEMPTS = 3
 WINDOW_EVENTS = 64
 WINDOW_BYTES = 2 << 20
 SENT_MAX = 128
+# After its confirmation, a message is counted as pending well within this time.
+COUNTED_S = 0.1
 STREAM_FULL = {10047, 10077, 10122}
 # What a call of the client raises if the broker refuses it or cannot be reached.
 FAILURES: Final = (NatsError, JetStreamError, TimeoutError, OSError)
@@ -155,9 +157,12 @@ class Bus:
         durable = topology.durable_of(event, service)
         with translate_errors():
             info = await self.jetstream.consumer_info(durable.stream, durable.name)
-        idle = not info.num_pending and not info.num_ack_pending
+            if _is_idle(info):
+                # The broker counts a message as pending a moment after it has confirmed it.
+                await asyncio.sleep(COUNTED_S)
+                info = await self.jetstream.consumer_info(durable.stream, durable.name)
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        return idle or floor >= sequence
+        return _is_idle(info) or floor >= sequence
 
     async def subscribe(self, subject: str, listener: Callable[[Msg], Awaitable[None]]) -> None:
         """Subscribes to a core NATS subject, after connecting; `listener` gets every message."""
@@ -178,6 +183,10 @@ def translate_errors() -> Iterator[None]:
         raise UnavailableError(
             "BUS_UNAVAILABLE", "NATS does not answer; retry, or check that it is running"
         ) from error
+
+
+def _is_idle(info: ConsumerInfo) -> bool:
+    return not info.num_pending and not info.num_ack_pending
 
 
 def _split_into_windows(events: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:

@@ -28,6 +28,7 @@ from aquifer_cli.endpoints import Endpoints
 from aquifer_cli.errors import CommandError
 from aquifer_cli.evaluation import files
 from aquifer_cli.evaluation.feedback import Ratings
+from aquifer_cli.times import parse_time
 
 from .loopback import Auth
 
@@ -135,8 +136,8 @@ async def test_a_service_that_stays_away_ends_the_export(tmp_path, monkeypatch):
 
 
 def test_times_are_in_utc_without_a_zone():
-    assert exporting.parse_time("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
-    assert exporting.parse_time("2026-01-31T12:00:00+02:00").hour == 12
+    assert parse_time("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
+    assert parse_time("2026-01-31T12:00:00+02:00").hour == 12
     request = exporting.make_request("2026-01-31", "")
     assert (request.start_time.seconds, request.HasField("end_time")) == (1769817600, False)
     with pytest.raises(CommandError) as refused:

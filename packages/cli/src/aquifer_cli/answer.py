@@ -1,11 +1,12 @@
 """Shows an answer while it arrives."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aquifer.query.v1.query_service_pb2 import (
     AnswerFinished,
+    AskRequest,
     AskResponse,
     CheckOutcome,
     Citation,
@@ -36,25 +37,14 @@ class Shown:
 
 
 async def show_answer(
-    client: Client,
-    screen: Screen,
-    question: str,
-    collections: Sequence[str] = (),
-    model: str = "",
-    *,
-    where: str = "",
-    prompt: str = "",
-    indent: str = "",
+    client: Client, screen: Screen, request: AskRequest, *, indent: str = ""
 ) -> Shown:
     """Asks a question and prints the answer while it arrives.
 
     Raises:
         CommandError: with the reason of the service; what had come stays printed.
     """
-    steps = asking.ask(
-        client, question, collections=collections, model=model, where=where, prompt=prompt
-    )
-    return await show_steps(steps, screen, indent=indent)
+    return await show_steps(asking.ask(client, request), screen, indent=indent)
 
 
 async def show_steps(

@@ -140,23 +140,12 @@ async def write_run(
             out.write(f"{identifier} Q0 {document} {rank} {hit.score:.6f} {RUN_NAME}\n")
 
 
-async def ask(
-    client: Client,
-    question: str,
-    *,
-    collections: Sequence[str],
-    model: str,
-    where: str = "",
-    prompt: str = "",
-) -> AsyncIterator[AskResponse]:
+async def ask(client: Client, request: AskRequest) -> AsyncIterator[AskResponse]:
     """The steps of an answer as they arrive; leaving early stops the engine.
 
     Raises:
         CommandError: with the reason of the service.
     """
-    request = AskRequest(
-        question=question, collections=collections, model=model, filter=where, prompt=prompt
-    )
     async for step in stream_steps(client, client.query.Ask, request):
         yield step
 

@@ -35,6 +35,12 @@ COLLECTIONS_ANY = click.option(
 FOUND_WHERE = click.option(
     "--filter", "where", default="", help="Only documents for which this is true."
 )
+FOUND_AS_OF = click.option(
+    "--as-of",
+    default="",
+    metavar="TIME",
+    help="Search the versions that were live then, such as 2026-01-31T12:00:00Z.",
+)
 _METADATA = click.option(
     "--metadata",
     "pairs",

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from aquifer_cli import names
 from aquifer_cli.command import Run, command
-from aquifer_cli.commands import COLLECTIONS_ANY, FOUND_WHERE, cli
+from aquifer_cli.commands import COLLECTIONS_ANY, FOUND_AS_OF, FOUND_WHERE, cli
 
 if TYPE_CHECKING:
     from aquifer.query.v1.query_service_pb2 import SearchRequest, SearchResponse
@@ -26,6 +26,7 @@ class SearchOptions(TypedDict):
 
     collections: tuple[str, ...]
     where: str
+    as_of: str
     limit: int
     rerank: str | None
     wordings: tuple[str, ...]
@@ -42,11 +43,13 @@ class SearchOptions(TypedDict):
     examples="""\
   aquifer search "how deep is the well" -k 3
   aquifer search "water level" --filter 'metadata.year >= 2020 AND metadata.tags:survey'
+  aquifer search "water level" --as-of 2026-01-31
   aquifer search --queries queries.jsonl --run run.txt --limit 100 -c papers -c notes""",
 )
 @click.argument("question", required=False)
 @COLLECTIONS_ANY
 @FOUND_WHERE
+@FOUND_AS_OF
 @click.option(
     "--limit",
     "-k",
@@ -100,7 +103,8 @@ def search(run: Run, question: str | None, **options: Unpack[SearchOptions]) -> 
     queries, run_file = options["queries"], options["run_file"]
     if queries is not None and _is_of_one_question(options):
         raise click.UsageError(
-            "--rerank, --wording, --diversity, --neighbours and --explain are for a single QUESTION"
+            "--as-of, --rerank, --wording, --diversity, --neighbours and --explain are for a single"
+            " QUESTION"
         )
     if queries is not None and run_file is not None and question is None:
         return _search_run(run, queries, run_file, collections, options["limit"], options["where"])
@@ -120,7 +124,13 @@ def search(run: Run, question: str | None, **options: Unpack[SearchOptions]) -> 
 
 def _is_of_one_question(options: SearchOptions) -> bool:
     """Whether there is an option that a run of many questions does not take."""
-    named = (options["wordings"], options["diversity"], options["neighbours"], options["explain"])
+    named = (
+        options["as_of"],
+        options["wordings"],
+        options["diversity"],
+        options["neighbours"],
+        options["explain"],
+    )
     return options["rerank"] is not None or any(named)
 
 
@@ -128,8 +138,9 @@ def _to_request(
     question: str, collections: Sequence[str], options: SearchOptions
 ) -> "SearchRequest":
     from aquifer.query.v1.query_service_pb2 import SearchRequest
+    from aquifer_cli.times import parse_time
 
-    return SearchRequest(
+    request = SearchRequest(
         question=question,
         collections=collections,
         limit=options["limit"],
@@ -141,6 +152,9 @@ def _to_request(
         neighbours=options["neighbours"],
         explain=options["explain"],
     )
+    if options["as_of"]:
+        request.as_of.FromDatetime(parse_time(options["as_of"]))
+    return request
 
 
 def _search_run(
@@ -181,28 +195,43 @@ def _search_run(
 @click.argument("question")
 @COLLECTIONS_ANY
 @FOUND_WHERE
+@FOUND_AS_OF
 @click.option("--model", default="", help="Model of `aquifer models`, or an alias.")
 @click.option("--prompt", default="", help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
 def ask(
-    run: Run, question: str, collections: tuple[str, ...], where: str, model: str, prompt: str
+    run: Run,
+    question: str,
+    collections: tuple[str, ...],
+    where: str,
+    as_of: str,
+    model: str,
+    prompt: str,
 ) -> int:
     """Answers a question from the documents, with citations.
 
     A filter is written as that of `aquifer search`.
     """
+    from aquifer.query.v1.query_service_pb2 import AskRequest
     from aquifer_cli.answer import show_answer
     from aquifer_cli.collections import refuse_unknown
     from aquifer_cli.prompts import make_reference
+    from aquifer_cli.times import parse_time
 
     chosen = names.check_collections(collections)
-    told = make_reference(prompt)
+    request = AskRequest(
+        question=question,
+        collections=chosen,
+        model=model,
+        filter=where,
+        prompt=make_reference(prompt),
+    )
+    if as_of:
+        request.as_of.FromDatetime(parse_time(as_of))
 
     async def work(client: "Client") -> int:
         # Before the answer: its first words cannot be taken back.
         await refuse_unknown(client, chosen)
-        answer = await show_answer(
-            client, run.screen, question, chosen, model, where=where, prompt=told
-        )
+        answer = await show_answer(client, run.screen, request)
         if client.endpoints.traces:
             run.screen.note(f"trace of this answer: `aquifer trace {answer.answer_id}`")
         return 0

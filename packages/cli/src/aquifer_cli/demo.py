@@ -22,6 +22,7 @@ from nats.aio.msg import Msg
 
 from aquifer.ingest.v1.document_events_pb2 import DocumentAccepted, DocumentFailed, DocumentIndexed
 from aquifer.ingest.v1.upload_events_pb2 import DocumentUploaded
+from aquifer.query.v1.query_service_pb2 import AskRequest
 from aquifer_cli import endpoints, names
 from aquifer_cli import trace as tracing
 from aquifer_cli import upload as uploading
@@ -257,7 +258,7 @@ async def _wait_for(event: asyncio.Event, limit_s: float) -> None:
 async def _ask(client: Client, screen: Screen, question: str) -> Shown:
     screen.say()
     screen.say(f"   {question}", style="italic")
-    return await show_answer(client, screen, question, indent="      ")
+    return await show_answer(client, screen, AskRequest(question=question), indent="      ")
 
 
 async def _show_trace(found: Endpoints, screen: Screen, identifier: str) -> list[tracing.Node]:

@@ -8,11 +8,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Final
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aquifer.query.v1.query_service_pb2 import (
     RATING_UNSPECIFIED,
@@ -25,6 +26,7 @@ from aquifer_cli.ask import citation_json, finished_json
 from aquifer_cli.client import Client
 from aquifer_cli.errors import EXIT_USAGE, CommandError, from_rpc
 from aquifer_cli.outcome import is_temporary
+from aquifer_cli.times import parse_time
 
 # Of one call; the export goes on in the next one.
 CALL_S: Final = 300.0
@@ -41,24 +43,6 @@ class Exported:
 
     answers: int = 0
     withheld: int = 0
-
-
-def parse_time(text: str) -> datetime:
-    """A time in ISO 8601; without a zone it is in UTC.
-
-    Raises:
-        CommandError: TIME_UNREADABLE.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-    except ValueError as error:
-        raise CommandError(
-            "TIME_UNREADABLE",
-            f"{text!r} is not a time",
-            hint="write 2026-01-31 or 2026-01-31T12:00:00Z",
-            exit_code=EXIT_USAGE,
-        ) from error
 
 
 def make_request(
@@ -157,7 +141,7 @@ def as_json(one: ExportedAnswer) -> dict[str, object]:
     message = _MESSAGE.fullmatch(one.message)
     return {
         "answer": answer.answer_id,
-        "create_time": one.create_time.ToDatetime(tzinfo=UTC).isoformat(),
+        "create_time": _time_json(one.create_time),
         "principal": one.principal,
         "conversation": message[1] if message else None,
         "message": int(message[2]) if message else None,
@@ -170,6 +154,7 @@ def as_json(one: ExportedAnswer) -> dict[str, object]:
             "max_output_tokens": settings.max_output_tokens,
             "rerank": settings.rerank,
             "reranker": settings.reranker,
+            "as_of": _time_json(settings.as_of) if settings.HasField("as_of") else None,
         },
         "text": answer.text,
         "withheld": one.withheld,
@@ -179,6 +164,10 @@ def as_json(one: ExportedAnswer) -> dict[str, object]:
         "trace_id": answer.trace_id,
         "cursor": one.cursor,
     }
+
+
+def _time_json(time: Timestamp) -> str:
+    return time.ToDatetime(tzinfo=UTC).isoformat()
 
 
 def _feedback_json(feedback: Feedback) -> dict[str, object]:

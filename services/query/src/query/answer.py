@@ -63,6 +63,7 @@ class Settings:
     model: str = ""
     max_output_tokens: int = 0
     reranker: str | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ class Inquiry:
     reranker: str | None = None
     context: Context | None = None
     prompt: str = ""
+    as_of: datetime | None = None
 
     def __post_init__(self) -> None:
         check_question(self.question)
@@ -117,6 +119,7 @@ class Inquiry:
             model=self.model,
             max_output_tokens=self.max_output_tokens,
             reranker=self.reranker,
+            as_of=self.as_of,
         )
 
     @property

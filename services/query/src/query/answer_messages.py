@@ -1,6 +1,7 @@
 """Answers and passages as messages of the contract, and in spans."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 from opentelemetry.trace import Span, SpanContext, TraceFlags
@@ -9,6 +10,7 @@ from aquifer.ingest.v1.document_pb2 import PageBreak
 from aquifer.lines import STEPS_PER_POINT
 from aquifer.query.v1 import query_service_pb2 as pb
 from aquifer.structs import to_struct
+from chassis.base.errors import FieldViolation, InvalidInputError
 from query.answer import (
     Answer,
     Citation,
@@ -100,6 +102,23 @@ def to_answer(answer: Answer) -> pb.Answer:
         trace_id=answer.trace_id,
         feedback=_to_feedback(answer.feedback) if answer.feedback else None,
     )
+
+
+def read_as_of(request: pb.SearchRequest | pb.AskRequest) -> datetime | None:
+    """The time whose versions a request wants; None: those that are live.
+
+    Raises:
+        InvalidInputError: AS_OF_RANGE.
+    """
+    if not request.HasField("as_of"):
+        return None
+    try:
+        return request.as_of.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        detail = "a time from the year 1 to 9999"
+        raise InvalidInputError(
+            "AS_OF_RANGE", f"as_of must be {detail}", fields=[FieldViolation("as_of", detail)]
+        ) from error
 
 
 def read_feedback(given: pb.Feedback) -> Feedback:

@@ -53,6 +53,7 @@ from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
 from query.store.exchanges import PostgresExchanges
 from query.store.facets import PostgresFacets
+from query.store.history import PostgresHistory
 from query.store.ledger import PostgresLedger
 from query.store.prompts import PostgresPrompts
 from query.store.records import PostgresProfiles, PostgresStoreRecords
@@ -77,8 +78,9 @@ from query.usecases.generator import Generator
 from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
+from query.usecases.keep_history import KeepHistory
 from query.usecases.label_documents import LabelDocuments
-from query.usecases.ports import Catalogue, Embedder, Ledger
+from query.usecases.ports import Begin, Catalogue, Embedder, Ledger
 from query.usecases.profiles import BuildProfile, DropProfile, FlipProfile, ListProfiles
 from query.usecases.rebuild_vectors import KeepIndexes
 from query.usecases.reconcile_points import ReconcilePoints
@@ -100,6 +102,7 @@ REMOVE_EVERY_S: Final = 2.0
 UPDATE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0
 EXPIRE_EVERY_S: Final = 600.0
+HISTORY_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,11 +264,13 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
     process.add_loop(_make_loop(UPDATE_EVERY_S, points.run))
     process.add_loop(_make_loop(settings.reconcile_s, remove.run))
-    _add_removal_by_age(process, adapters.database, settings)
+    _add_removal_by_age(process, adapters.database, begin, settings)
     _tell_state(process, adapters.database, ledger, indexes)
 
 
-def _add_removal_by_age(process: Process, database: Database, settings: Settings) -> None:
+def _add_removal_by_age(
+    process: Process, database: Database, begin: Begin, settings: Settings
+) -> None:
     """Loops that remove what is too old."""
     if settings.answer_retention_days:
         expire = ExpireExchanges(
@@ -274,6 +279,12 @@ def _add_removal_by_age(process: Process, database: Database, settings: Settings
             clock=partial(datetime.now, UTC),
         )
         process.add_loop(_make_loop(EXPIRE_EVERY_S, expire.run))
+    history = KeepHistory(
+        begin=begin,
+        history=PostgresHistory(database),
+        window=timedelta(days=settings.history_days),
+    )
+    process.add_loop(_make_loop(HISTORY_EVERY_S, history.run))
     process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(database, settings)))
 
 

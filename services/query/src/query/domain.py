@@ -72,7 +72,8 @@ class Passage:
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
     its upload, `upload_event_id` the id of its event, if it came by one. `created_at` is when its
-    version was accepted, None if that is not known.
+    version was accepted, None if that is not known. `superseded_at` is when another version became
+    live instead; only those that are compared with points have it.
     """
 
     version: Version
@@ -92,6 +93,7 @@ class Passage:
     ingest_trace_id: str
     upload_event_id: str = ""
     created_at: datetime | None = None
+    superseded_at: datetime | None = None
 
     @property
     def context(self) -> str:
@@ -207,7 +209,8 @@ class Question:
     true of them; None: nothing must. With `join_copies` passages that say the same are one hit.
     `reranker` is the model that orders the best passages again, empty for the default one; None:
     none does. `wordings` say the same in other words. `diversity`, 0 to 1, is how much the hits
-    differ in meaning. Each hit comes with `neighbours` passages before and after it.
+    differ in meaning. Each hit comes with `neighbours` passages before and after it. `as_of`: the
+    versions that were live then are searched; None: those that are live.
     """
 
     tenant: str
@@ -224,6 +227,7 @@ class Question:
     diversity: float = 0.0
     neighbours: int = 0
     explain: bool = False
+    as_of: datetime | None = None
 
     def __post_init__(self) -> None:
         for text in (self.text, *self.wordings):

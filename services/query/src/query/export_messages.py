@@ -81,7 +81,7 @@ def to_exported(record: Record) -> pb.ExportedAnswer:
 
 
 def _to_settings(settings: Settings) -> pb.AnswerSettings:
-    return pb.AnswerSettings(
+    written = pb.AnswerSettings(
         collection=settings.collection,
         collections=settings.collections,
         filter=settings.filter,
@@ -90,6 +90,9 @@ def _to_settings(settings: Settings) -> pb.AnswerSettings:
         rerank=settings.reranker is not None,
         reranker=settings.reranker or "",
     )
+    if settings.as_of:
+        written.as_of.FromDatetime(settings.as_of)
+    return written
 
 
 def _read_time(request: pb.ExportAnswersRequest, field: str) -> datetime | None:

@@ -22,6 +22,7 @@ from chassis.rpc.server import Access, any_of
 from query.answer import OUTPUT_TOKENS_DEFAULT, Inquiry
 from query.answer_messages import (
     annotate,
+    read_as_of,
     read_feedback,
     to_answer,
     to_lines,
@@ -109,6 +110,7 @@ class QueryRpc(QueryServiceServicer):
             diversity=request.diversity,
             neighbours=request.neighbours,
             explain=request.explain,
+            as_of=read_as_of(request),
         )
         return _found(await self.find.run(await self._check(question)))
 
@@ -139,6 +141,7 @@ class QueryRpc(QueryServiceServicer):
             where=parse_filter(request.filter),
             reranker=request.reranker if request.rerank else None,
             prompt=request.prompt,
+            as_of=read_as_of(request),
         )
         span = trace.get_current_span()
         trace_id = trace.format_trace_id(span.get_span_context().trace_id)

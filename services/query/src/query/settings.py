@@ -40,6 +40,12 @@ class Settings(ServiceSettings, DatabaseSettings):
     answer_retention_days: int = Field(
         0, ge=0, le=36_500, description="days until answers and idle conversations go; 0: never"
     )
+    history_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="days for which superseded versions stay, for searches with as_of; 0: none",
+    )
     repair_s: float = Field(
         300.0, gt=0, description="pause between comparisons of points with passages, by count"
     )

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -46,6 +46,7 @@ from query.store.answers import PostgresAnswers
 from query.store.conversations import PostgresConversations
 from query.store.exchanges import PostgresExchanges
 from query.store.facets import PostgresFacets
+from query.store.history import PostgresHistory
 from query.store.ledger import PostgresLedger
 from query.store.prompts import PostgresPrompts
 from query.store.records import PostgresProfiles, PostgresStoreRecords
@@ -66,6 +67,7 @@ from query.usecases.find_passages import FindPassages
 from query.usecases.guardrails import Guardrails
 from query.usecases.index_chunks import IndexChunks, RejectChunks
 from query.usecases.indexes import Indexes, Opening
+from query.usecases.keep_history import KeepHistory
 from query.usecases.label_documents import LabelDocuments
 from query.usecases.rebuild_vectors import RebuildVectors
 from query.usecases.reconcile_points import ReconcilePoints
@@ -223,6 +225,7 @@ class World:
         self.label = LabelDocuments(self.begin, self.update)
         self.remove_points = RemovePoints(self.ledger, self.indexes)
         self.rebuild = self.rebuilder()
+        self.history = PostgresHistory(self.database)
         self.removal = make_removal(transactions, self.indexes, self.dead_letters)
         self.app = UseCases(
             index=IndexChunks(self.begin, self.ledger, self.indexes),
@@ -248,6 +251,24 @@ class World:
             "clock": time.monotonic,
         }
         return RebuildVectors(**settings | changes)
+
+    async def keep_history(self, days: int) -> None:
+        """One round of the loop that removes versions which are too old."""
+        window = timedelta(days=days)
+        await KeepHistory(begin=self.begin, history=self.history, window=window).run()
+
+    async def begin_history(self) -> None:
+        """Keeps every version that is superseded from now on, for a day."""
+        await self.keep_history(1)
+        # The service waits for transactions that began before; here are none.
+        self.everything.execute("UPDATE history SET since = clock_timestamp()")
+
+    def now(self) -> datetime:
+        """The time of the database."""
+        row = self.everything.execute("SELECT clock_timestamp() AS now").fetchone()
+        assert row is not None
+        now: datetime = row["now"]
+        return now
 
     def reconciler(self, settled_s: float = 0.0) -> ReconcilePoints:
         return ReconcilePoints(

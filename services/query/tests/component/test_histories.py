@@ -3,10 +3,13 @@
 import asyncio
 import random
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 
 from query.domain import Version
+from query.retrieval.vector_store import TenantScope
+from query.usecases.compare_points import compare_page
 
 DOCUMENT = "collections/manuals/documents/pump"
 VERSIONS = (1, 2, 3)
@@ -38,9 +41,13 @@ class Model:
 
     @property
     def found(self) -> list[str]:
-        if self.live <= self.tombstone:
+        return self.found_of(self.live)
+
+    def found_of(self, live: int) -> list[str]:
+        """What is found of the version that is live, or was."""
+        if live <= self.tombstone:
             return []
-        return [f"impeller {self.live} part {number}" for number in range(BATCHES)]
+        return [f"impeller {live} part {number}" for number in range(BATCHES)]
 
 
 def steps(seed: int) -> list[tuple[str, int, int]]:
@@ -80,16 +87,33 @@ async def run(world, kind: str, version: int, number: int) -> None:
 
 async def check_both_stores(world) -> None:
     await world.remove_points.run()
+    await world.update.run()
     passages = {str(row["point_id"]): row["version"] for row in world.rows("passages")}
     assert await world.points() == passages
+    kept = {row["version"] for row in world.rows("superseded_versions")}
     for row in world.rows("documents"):
         gone = max(row["tombstone_version"], row["live_version"] - 1)
-        assert all(version > gone for version in passages.values())
+        assert all(version > gone or version in kept for version in passages.values())
+        assert all(version > row["tombstone_version"] for version in passages.values())
+        assert all(version < row["live_version"] for version in kept)
+    compared = await compare_page(world.ledger, world.live, TenantScope("acme"), None)
+    assert not compared.missing
+    assert not compared.orphans
+
+
+async def check_past(world, model: Model, lived: list[tuple[datetime, int]]) -> None:
+    for moment, live in lived:
+        found = await world.search("impeller", as_of=moment)
+        assert sorted(found) == model.found_of(live), (moment, live)
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_one_after_the_other_they_do_what_the_model_does(world, seed):
+@pytest.mark.parametrize("has_history", [False, True])
+async def test_one_after_the_other_they_do_what_the_model_does(world, seed, has_history):
     model = Model()
+    lived: list[tuple[datetime, int]] = []
+    if has_history:
+        await world.begin_history()
     for kind, version, number in steps(seed):
         match kind:
             case "batch":
@@ -102,10 +126,21 @@ async def test_one_after_the_other_they_do_what_the_model_does(world, seed):
                 pass
         await run(world, kind, version, number)
         assert sorted(await world.search("impeller")) == model.found, (kind, version, number)
+        if has_history:
+            lived.append((world.now(), model.live))
+    await check_past(world, model, lived)
     await check_both_stores(world)
+    await check_past(world, model, lived)
+    await world.keep_history(0)
+    await check_both_stores(world)
+    assert not world.rows("superseded_versions")
+    assert sorted(await world.search("impeller")) == model.found
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_all_at_once_they_leave_both_stores_in_agreement(world, seed):
+@pytest.mark.parametrize("has_history", [False, True])
+async def test_all_at_once_they_leave_both_stores_in_agreement(world, seed, has_history):
+    if has_history:
+        await world.begin_history()
     await asyncio.gather(*(run(world, *step) for step in steps(seed)))
     await check_both_stores(world)

@@ -11,7 +11,7 @@ import sys
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import mmh3
 import numpy as np
@@ -23,7 +23,7 @@ from qdrant_client import AsyncQdrantClient
 from chassis.base.errors import FailedPreconditionError, InvalidInputError, UnavailableError
 from query.filters.facts import list_facts
 from query.filters.language import parse_filter
-from query.filters.points import ask_points
+from query.filters.points import ask_history, ask_points
 from query.retrieval.fusion import Candidates, Ranked, fuse
 from query.retrieval.lexical import (
     ANALYSER,
@@ -644,6 +644,72 @@ async def test_descriptions_are_replaced_in_the_points_of_their_version(store: V
     before = list_facts(X, "Pump", old.metadata).digest
     assert [one.described for one in (await store.scroll(ACME)).entries] == [before, new.digest]
     assert [one.described for one in (await store.scroll(EVIL)).entries] == [before]
+
+
+SUPERSEDED = datetime(2026, 2, 1, tzinfo=UTC)
+ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
+LIVE = Filter(live_only=True)
+
+
+def past(as_of: datetime, **more) -> Filter:
+    return Filter(where=ask_history(as_of), **more)
+
+
+async def test_superseded_versions_are_left_out_of_searches_of_live_points(store: VectorStore):
+    old = Described(X, metadata={"year": 2020}, labels=("hr",), created_at=ACCEPTED)
+    await store.upsert(ACME, [described_point(n, replace(old, version=n)) for n in (1, 2)])
+    await store.upsert(EVIL, [described_point(9, old)])
+    facts = list_facts(X, "", old.metadata, ACCEPTED, SUPERSEDED)
+    await store.describe(ACME, X, ("hr",), {1: facts})
+    for scope in (ACME, HR):
+        for within in (LIVE, replace(LIVE, collections=frozenset({"collections/a"}))):
+            probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=within)
+            assert order(await store.search(scope, probe)) == [2]
+    in_collection = where("collection = a AND metadata.year = 2020")
+    assert await store.count(ACME, replace(in_collection, live_only=True)) == 1
+    assert await store.count(ACME, in_collection) == await store.count(ACME) == 2
+    assert await found_by(store, ENG, words("pump")) == set()
+    assert await found_by(store, HR, words("pump")) == {1, 2}
+    old_entry, new_entry = (await store.scroll(ACME)).entries
+    assert (old_entry.version, old_entry.described, new_entry.version) == (1, facts.digest, 2)
+    # It is written and removed like others, and no other tenant sees it.
+    await store.upsert(ACME, [replace(described_point(1, old), facts=facts, labels=())])
+    await store.upsert(EVIL, [described_point(1, old)])
+    assert await store.count(ACME, LIVE) == await store.count(EVIL) == 1
+    assert await found_by(store, BARE, words("pump")) == {1}
+    assert await store.delete_document(ACME, X, 1) == 1
+    assert numbers((await store.scroll(ACME)).entries) == [2]
+
+
+async def test_the_past_is_what_was_accepted_and_not_superseded(store: VectorStore):
+    day = timedelta(days=1)
+    old = Described(X, created_at=ACCEPTED)
+    new = Described(X, version=2, created_at=SUPERSEDED - timedelta(seconds=5))
+    await store.upsert(ACME, [described_point(1, old), described_point(2, new)])
+    await store.upsert(ACME, [described_point(3, Described(Y))])  # accepted at an unknown time
+    await store.describe(ACME, X, (), {1: list_facts(X, "", {}, ACCEPTED, SUPERSEDED)})
+    for moment, expected in (
+        (ACCEPTED - day, [3]),
+        (ACCEPTED, [1, 3]),
+        (SUPERSEDED - day, [1, 3]),
+        # Which of the two was live is for Postgres to say.
+        (SUPERSEDED - timedelta(microseconds=1), [1, 2, 3]),
+        (SUPERSEDED, [2, 3]),
+        (SUPERSEDED + day, [2, 3]),
+    ):
+        assert numbers((await store.scroll(ACME, past(moment))).entries) == expected, moment
+        probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=past(moment))
+        assert order(await store.search(ACME, probe)) == expected
+
+
+async def test_superseded_versions_do_not_count_for_the_rarity_of_words(store: VectorStore):
+    await store.upsert(ACME, [point(1, "pump seal"), point(2, "pump valve")])
+    before = await store.search(ACME, words("pump seal", within=LIVE))
+    gone = list_facts(X, "", {}, ACCEPTED, SUPERSEDED)
+    await store.upsert(ACME, [point(n, "seal", document=X, facts=gone) for n in (3, 4, 5)])
+    after = await store.search(ACME, words("pump seal", within=LIVE))
+    assert (after.point_ids, after.bm25s) == (before.point_ids, before.bm25s)
+    assert len((await store.search(ACME, words("pump seal"))).point_ids) == 5
 
 
 async def test_points_say_which_analyser_made_their_terms(store: VectorStore):

@@ -20,6 +20,7 @@ FILTERS = st.builds(
     documents=st.frozensets(DOCUMENTS, max_size=3),
     version=st.none() | st.integers(1, 9),
     where=st.none() | EXPRESSIONS.map(ask_points),
+    live_only=st.booleans(),
 )
 SCOPES = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True).map(TenantScope)
 PROBES = st.builds(
@@ -35,7 +36,12 @@ def tenants(where: models.Filter) -> list[str]:
     """Tenants a filter demands; a filter that offers alternatives demands nothing."""
     assert where.should is None
     assert where.min_should is None
-    return [one.match.value for one in where.must if getattr(one, "key", None) == "tenant"]
+    [demanded] = [one for one in where.must if getattr(one, "key", None) == "tenant"]
+    return demanded.match.any
+
+
+def partitions(scope: TenantScope, within: Filter) -> list[str]:
+    return [scope.tenant] if within.live_only else [scope.tenant, f"{scope.tenant}~"]
 
 
 @given(scope=SCOPES, probe=PROBES)
@@ -43,16 +49,17 @@ def test_every_query_to_a_server_demands_the_tenant_once(scope, probe):
     requests = qdrant.build_queries(scope, probe)
     assert len(requests) == (probe.dense is not None) + bool(probe.sparse.indices)
     for request in requests:
-        assert tenants(request.filter) == [scope.tenant]
+        assert tenants(request.filter) == partitions(scope, probe.within)
         assert request.prefetch is None
         if request.using == qdrant.SPARSE:
-            assert tenants(request.params.idf.corpus) == [scope.tenant]
+            assert tenants(request.params.idf.corpus) == partitions(scope, probe.within)
 
 
 @given(scope=SCOPES, within=FILTERS, ids=st.lists(st.uuids().map(str), max_size=3))
 def test_every_other_filter_for_a_server_demands_the_tenant_once(scope, within, ids):
     also = [models.HasIdCondition(has_id=ids)] if ids else []
-    assert tenants(qdrant_filters.tenant_filter(scope, within, also=also)) == [scope.tenant]
+    where = qdrant_filters.tenant_filter(scope, within, also=also)
+    assert tenants(where) == partitions(scope, within)
 
 
 @given(scope=SCOPES, within=FILTERS)
@@ -60,11 +67,12 @@ def test_every_filter_for_the_engine_demands_the_tenant_once(scope, within):
     where = shard_filters.filter_points(scope, within)
     named = [one for one in where.must if getattr(one, "key", None) in ("tenant", "collection")]
     [condition] = named
+    stored = condition.match.value
+    values = [stored] if isinstance(stored, str) else list(stored)
+    expected = partitions(scope, within)
     if within.collections:
-        stored = condition.match.value
-        values = [stored] if isinstance(stored, str) else list(stored)
-        assert sorted(values) == sorted(f"{scope.tenant}/{name}" for name in within.collections)
-    else:
-        assert (condition.key, condition.match.value) == ("tenant", scope.tenant)
+        expected = [f"{one}/{name}" for one in expected for name in within.collections]
+    assert condition.key == ("collection" if within.collections else "tenant")
+    assert sorted(values) == sorted(expected)
     assert not where.should
     assert not where.must_not

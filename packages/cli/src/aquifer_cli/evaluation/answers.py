@@ -5,7 +5,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aquifer.query.v1.query_service_pb2 import AnswerFinished, Citation, FinishReason
+from aquifer.query.v1.query_service_pb2 import (
+    AnswerFinished,
+    AskRequest,
+    Citation,
+    FinishReason,
+)
 from aquifer_cli import ask as asking
 from aquifer_cli import names
 from aquifer_cli.client import Client
@@ -88,9 +93,10 @@ async def answer(
     """
 
     async def ask(question: Question) -> Answered:
+        request = AskRequest(question=question.text, collections=[collection], model=model)
         citations: list[Citation] = []
         finished = AnswerFinished()
-        async for step in asking.ask(client, question.text, collections=[collection], model=model):
+        async for step in asking.ask(client, request):
             match step.WhichOneof("step"):
                 case "citation":
                     citations.append(step.citation)

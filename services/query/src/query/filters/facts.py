@@ -37,11 +37,13 @@ Scalar: TypeAlias = str | bool | int | float
 class Facts:
     """All that filters ask of a description; the slot of a fact is its remainder by `SLOTS`.
 
-    Both are sorted; every number is in 0..2^63 - 1.
+    Both are sorted; every number is in 0..2^63 - 1. `superseded`: another version of the document
+    is live since the time that `ordered` says.
     """
 
     stated: tuple[int, ...] = ()
     ordered: tuple[int, ...] = ()
+    superseded: bool = False
 
     @property
     def digest(self) -> int:
@@ -54,18 +56,29 @@ class Facts:
 
 NO_FACTS: Final = Facts()
 
-# The name of a field whose values are compared by order; those of keys have a NUL.
+# The names of fields whose values are compared by order; those of keys have a NUL.
 CREATE_TIME: Final = "create_time"
+SUPERSEDE_TIME: Final = "supersede_time"
 
 
 def list_facts(
-    document: str, title: str, metadata: JsonObject, created_at: datetime | None = None
+    document: str,
+    title: str,
+    metadata: JsonObject,
+    created_at: datetime | None = None,
+    superseded_at: datetime | None = None,
 ) -> Facts:
-    """The facts of a version; `document` is its resource name, `created_at` None if not known."""
+    """The facts of a version.
+
+    `document` is its resource name, `created_at` None if it is not known, and `superseded_at` None
+    for a version that is live, or may become so.
+    """
     stated = {state_document(document.rpartition("/")[2])}
     if title:
         stated |= {state_title(title), state_title()}
     ordered = list(_place(CREATE_TIME, created_at)) if created_at else []
+    if superseded_at:
+        ordered += _place(SUPERSEDE_TIME, superseded_at)
     for key, value in metadata.items():
         stated.add(state_presence(key))
         if isinstance(value, Sequence) and not isinstance(value, str):
@@ -73,7 +86,7 @@ def list_facts(
         elif isinstance(value, Scalar):
             stated.add(state_value(key, value))
             ordered += _place_value(key, value)
-    return Facts(tuple(sorted(stated)), tuple(sorted(ordered)))
+    return Facts(tuple(sorted(stated)), tuple(sorted(ordered)), superseded_at is not None)
 
 
 def state_document(document_id: str) -> int:
@@ -109,7 +122,7 @@ def name_values(key: str, kind: type) -> str:
 def cover(name: str, lowest: int, highest: int) -> tuple[Range, ...]:
     """Ranges with one of the numbers of a value in `lowest`..`highest`, which are of `order`.
 
-    `name` is `CREATE_TIME` or one of `name_values`.
+    `name` is `CREATE_TIME`, `SUPERSEDE_TIME` or one of `name_values`.
     """
     return tuple(_cover(name, (), _split(lowest), _split(highest)))
 

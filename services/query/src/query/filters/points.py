@@ -5,7 +5,7 @@ It is true for exactly the points whose document the filter is true for, as they
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, assert_never
 
@@ -22,6 +22,7 @@ from query.domain import VERSION_MAX
 from query.filters.facts import (
     CREATE_TIME,
     SLOTS,
+    SUPERSEDE_TIME,
     Range,
     cover,
     name_values,
@@ -36,6 +37,8 @@ from query.filters.language import Field
 
 # What a store keeps as the label of a point without labels; no label has this form.
 UNLABELLED: Final = "*"
+
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 _INFINITY: Final = float("inf")
 _ORDER: Final = (Operator.BELOW, Operator.AT_MOST, Operator.ABOVE, Operator.AT_LEAST)
@@ -117,6 +120,21 @@ def ask_points(expression: Expression) -> PointCondition:
         case Condition() | MetadataCondition():
             return _compare(expression)
     assert_never(expression)
+
+
+def ask_history(as_of: datetime) -> PointCondition:
+    """What a search asks of points whose version may have been live at a time.
+
+    Which was live is decided in Postgres; this leaves out nearly all others. Another clock may have
+    told when a version was accepted.
+    """
+    accepted = order(as_of + CLOCKS_DIFFER) + 1
+    return AllPoint(
+        (
+            NotPoint(Ordered(cover(CREATE_TIME, accepted, 2**64 - 1))),
+            NotPoint(Ordered(cover(SUPERSEDE_TIME, 0, order(as_of)))),
+        )
+    )
 
 
 def _compare(one: Condition | MetadataCondition) -> PointCondition:

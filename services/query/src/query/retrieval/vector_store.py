@@ -101,7 +101,7 @@ class Filter:
     """Restricts a call within its tenant.
 
     Each given field must match one of its values, and `where` must be true. The terms
-    must be of the version `analyser` or a later one.
+    must be of the version `analyser` or a later one. `live_only`: no points of superseded versions.
     """
 
     collections: frozenset[str] = frozenset()
@@ -109,6 +109,7 @@ class Filter:
     version: int | None = None
     where: PointCondition | None = None
     analyser: int | None = None
+    live_only: bool = False
 
     def __post_init__(self) -> None:
         for name in self.collections:
@@ -273,6 +274,20 @@ class VectorStore(Protocol):
         limit: int = SCROLL_LIMIT_MAX,
     ) -> Page:
         """Read a page of entries from id `start` on; may miss points written at the same time."""
+
+
+def list_partitions(scope: TenantScope, within: Filter) -> tuple[str, ...]:
+    """The stored names of a tenant: one for its live points, one for those of superseded versions.
+
+    A search of live points reads the first alone, so it needs no further condition.
+    """
+    live = name_partition(scope, superseded=False)
+    return (live,) if within.live_only else (live, name_partition(scope, superseded=True))
+
+
+def name_partition(scope: TenantScope, *, superseded: bool) -> str:
+    """The stored name of the tenant of a point."""
+    return f"{scope.tenant}~" if superseded else scope.tenant
 
 
 def to_stored(labels: tuple[str, ...]) -> list[str]:

@@ -1,7 +1,8 @@
 """Stored answers and the versions they use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -172,7 +173,7 @@ def _values(answer: Answer, *, redacted: bool) -> dict[str, Any]:
         "trace_id": answer.trace_id,
         "prompt": finish.prompt,
         "verdicts": Jsonb([_verdict_json(verdict) for verdict in finish.verdicts]),
-        "settings": Jsonb(asdict(answer.settings)),
+        "settings": Jsonb(_write_settings(answer.settings)),
         "redacted": redacted,
     }
 
@@ -221,10 +222,17 @@ def read_answer(tenant: str, row: Mapping[str, Any]) -> Answer:
     )
 
 
+def _write_settings(settings: Settings) -> dict[str, Any]:
+    as_of = settings.as_of.isoformat() if settings.as_of else None
+    return {**asdict(settings), "as_of": as_of}
+
+
 def _read_settings(stored: Mapping[str, Any]) -> Settings:
     """What is known here of them: a newer release may have stored more."""
     known = {one.name for one in fields(Settings)}
-    return Settings(**{name: value for name, value in stored.items() if name in known})
+    settings = Settings(**{name: value for name, value in stored.items() if name in known})
+    as_of = stored.get("as_of")
+    return replace(settings, as_of=datetime.fromisoformat(as_of) if as_of else None)
 
 
 def _feedback(row: Mapping[str, Any]) -> Feedback:

@@ -1,6 +1,7 @@
 """Reads documents, passages and pending removals."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from query.store.rows import read_standing
 from query.store.statements import STANDING
 from query.usecases.ports import (
     Found,
+    HistorySpan,
     Inspected,
     Inspection,
     Ledger,
@@ -29,6 +31,16 @@ _PASSAGE: Final = (
     " page_breaks, headings, table_header, lines, ingest_trace_id,"
     " upload_event_id, created_at"
 )
+# What is true of a passage `version` of the document `known`, if its version is live, or was.
+_LIVE: Final = "known.live_version = {version}"
+_WAS_LIVE: Final = """(
+    known.live_version = {version} AND coalesce(known.live_at <= %(as_of)s, true)
+    OR EXISTS (
+        SELECT FROM superseded_versions AS old
+        WHERE old.tenant_id = %(tenant)s AND old.document = {document} AND old.version = {version}
+            AND coalesce(old.live_at <= %(as_of)s, true) AND old.superseded_at > %(as_of)s))"""
+_HISTORY: Final = ", (SELECT since FROM history) AS since, clock_timestamp() AS now"
+
 # The description of a passage's version.
 _DESCRIBED: Final = """
 CROSS JOIN LATERAL (
@@ -56,10 +68,10 @@ WITH verified AS (
         WHERE tenant_id = %(tenant)s AND point_id = wanted.point_id LIMIT 1
     ) AS passage
     CROSS JOIN LATERAL (
-        SELECT collection, live_version, tombstone_version, labels FROM documents
+        SELECT collection, live_version, live_at, tombstone_version, labels FROM documents
         WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
     ) AS known
-    WHERE known.live_version = passage.version AND known.tombstone_version < passage.version
+    WHERE {{live}} AND known.tombstone_version < passage.version
       AND (%(held)s::text[] IS NULL OR known.labels = '{{{{}}}}' OR known.labels && %(held)s)
       AND (%(collections)s::text[] = '{{{{}}}}' OR known.collection = ANY(%(collections)s))
       {{where}}
@@ -69,9 +81,9 @@ WITH verified AS (
 ), store AS (
     SELECT (SELECT store_id FROM vector_stores WHERE profile = %(profile)s AND complete)
            AS complete_store,
-           (SELECT live FROM profiles_in_use) AS live
+           (SELECT live FROM profiles_in_use) AS live {{history}}
 )
-SELECT complete_store, live, score, passage.*
+SELECT store.*, score, passage.*
 FROM store LEFT JOIN best ON true
 LEFT JOIN LATERAL (
     SELECT {_PASSAGE} FROM passages {_DESCRIBED}
@@ -91,7 +103,7 @@ SELECT wanted.place, passage.*
 FROM unnest(%(documents)s::text[], %(versions)s::int8[], %(ordinals)s::int4[])
      WITH ORDINALITY AS wanted(document, version, ordinal, place)
 CROSS JOIN LATERAL (
-    SELECT live_version, tombstone_version, labels FROM documents
+    SELECT live_version, live_at, tombstone_version, labels FROM documents
     WHERE tenant_id = %(tenant)s AND document = wanted.document LIMIT 1
 ) AS known
 CROSS JOIN LATERAL (
@@ -101,15 +113,18 @@ CROSS JOIN LATERAL (
       AND ordinal <> wanted.ordinal
     ORDER BY ordinal LIMIT 2 * %(reach)s
 ) AS passage
-WHERE known.live_version = wanted.version AND known.tombstone_version < wanted.version
-  AND (%(held)s::text[] IS NULL OR known.labels = '{{}}' OR known.labels && %(held)s)
+WHERE {{live}} AND known.tombstone_version < wanted.version
+  AND (%(held)s::text[] IS NULL OR known.labels = '{{{{}}}}' OR known.labels && %(held)s)
 ORDER BY place, ordinal
 """  # noqa: S608
 
 _PAGE: Final = f"""
 SELECT point_id, {_PASSAGE}, (
     SELECT labels FROM documents
-    WHERE tenant_id = %(tenant)s AND document = passages.document) AS labels
+    WHERE tenant_id = %(tenant)s AND document = passages.document) AS labels, (
+    SELECT superseded_at FROM superseded_versions AS old
+    WHERE old.tenant_id = %(tenant)s AND old.document = passages.document
+        AND old.version = passages.version) AS superseded_at
 FROM passages {_DESCRIBED}
 WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
 """  # noqa: S608
@@ -206,8 +221,13 @@ class PostgresLedger(Ledger):
         where = "" if wanted.where is None else condition(wanted.where, values)
         rows = await self._read(
             tenant,
-            _LOOK_UP.format(where=where and _WHERE.format(condition=where)),
+            _LOOK_UP.format(
+                where=where and _WHERE.format(condition=where),
+                live=_condition_of_life("passage", wanted.as_of),
+                history=_HISTORY if wanted.as_of else "",
+            ),
             **values,
+            as_of=wanted.as_of,
             profile=profile,
             point_ids=wanted.point_ids,
             scores=wanted.scores,
@@ -221,17 +241,27 @@ class PostgresLedger(Ledger):
             for row in rows
             if row["document"] is not None
         ]
+        store = rows[0]
         return Found(
-            hits=hits, complete_store=rows[0]["complete_store"], live=rows[0]["live"] or ""
+            hits=hits,
+            complete_store=store["complete_store"],
+            live=store["live"] or "",
+            span=HistorySpan(since=store["since"], now=store["now"]) if wanted.as_of else None,
         )
 
     @override
     async def list_neighbours(
-        self, tenant: str, held: Held, passages: Sequence[Passage], reach: int
+        self,
+        tenant: str,
+        held: Held,
+        passages: Sequence[Passage],
+        reach: int,
+        as_of: datetime | None = None,
     ) -> Sequence[Sequence[Passage]]:
         rows = await self._read(
             tenant,
-            _NEIGHBOURS,
+            _NEIGHBOURS.format(live=_condition_of_life("wanted", as_of)),
+            as_of=as_of,
             held=None if held is None else sorted(held),
             documents=[one.version.document for one in passages],
             versions=[one.version.number for one in passages],
@@ -364,4 +394,11 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         ingest_trace_id=row["ingest_trace_id"],
         upload_event_id=row["upload_event_id"],
         created_at=row["created_at"],
+        superseded_at=row.get("superseded_at"),
     )
+
+
+def _condition_of_life(row: str, as_of: datetime | None) -> str:
+    """What is true of the version of a row if it is live, or was at a time."""
+    condition = _LIVE if as_of is None else _WAS_LIVE
+    return condition.format(document=f"{row}.document", version=f"{row}.version")

@@ -195,6 +195,16 @@ class PostgresRows(Rows):
         )
 
     @override
+    async def move_superseded(self, version: Version) -> bool:
+        done = await self._tx.execute(statements.MOVE_SUPERSEDED, self._names(version))
+        return done.rowcount > 0
+
+    @override
+    async def forget_superseded(self, version: Version) -> bool:
+        done = await self._tx.execute(statements.FORGET_SUPERSEDED, self._names(version))
+        return done.rowcount > 0
+
+    @override
     async def fail(self, version: Version) -> None:
         await self._tx.execute(statements.FAIL, self._names(version))
 
@@ -278,6 +288,7 @@ def _description(row: Mapping[str, Any]) -> Description:
         metadata=row["metadata"],
         revision=row["revision"],
         created_at=row["created_at"],
+        superseded_at=row["superseded_at"],
     )
 
 

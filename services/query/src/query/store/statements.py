@@ -6,6 +6,13 @@ from query.store.records import IN_USE
 
 STANDING: Final = "live_version, tombstone_version, failed_versions, labels, labels_order"
 
+# When the version of a description was superseded; NULL if it is live, or may become so.
+SUPERSEDED_AT: Final = """(
+    SELECT superseded_at FROM superseded_versions AS old
+    WHERE old.tenant_id = descriptions.tenant_id AND old.document = descriptions.document
+        AND old.version = descriptions.version
+) AS superseded_at"""
+
 LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
 SELECT %(tenant)s, given.* FROM unnest(%(documents)b::text[], %(collections)b::text[]) AS given
@@ -93,10 +100,10 @@ WHERE tenant_id = %(tenant)s AND document = %(document)s FOR SHARE
 """
 
 # Descriptions change under the lock of their document.
-DESCRIPTIONS: Final = """
-SELECT version, title, metadata, revision, created_at FROM descriptions
+DESCRIPTIONS: Final = f"""
+SELECT version, title, metadata, revision, created_at, {SUPERSEDED_AT} FROM descriptions
 WHERE tenant_id = %(tenant)s AND document = %(document)s
-"""
+"""  # noqa: S608
 
 # LIMIT 1: see `LABEL`.
 RECORD_DESCRIBED: Final = """
@@ -135,25 +142,71 @@ SELECT count(*) AS passages FROM passages
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
 
+# The version that was live stays if a history is kept, and so do those before it; others, which
+# never were complete, go. One moment ends the life of a version and begins that of the next.
 GO_LIVE: Final = """
-WITH superseded AS (
+WITH moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), kept AS (
+    INSERT INTO superseded_versions (tenant_id, document, version, live_at, superseded_at)
+    SELECT tenant_id, document, live_version, live_at, moment.now FROM documents, moment
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND live_version > tombstone_version
+        AND EXISTS (SELECT FROM history WHERE since IS NOT NULL)
+    RETURNING version
+), moved AS (
+    INSERT INTO relabelled_documents (tenant_id, document)
+    SELECT %(tenant)s, %(document)s FROM kept ON CONFLICT DO NOTHING
+), staying AS (
+    SELECT version FROM kept UNION ALL
+    SELECT version FROM superseded_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s
+), removed AS (
     DELETE FROM passages
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
+        AND version NOT IN (SELECT version FROM staying)
     RETURNING tenant_id, document, version
 ), recorded AS (
     INSERT INTO removed_versions (tenant_id, document, version)
-    SELECT DISTINCT tenant_id, document, version FROM superseded ON CONFLICT DO NOTHING
+    SELECT DISTINCT tenant_id, document, version FROM removed ON CONFLICT DO NOTHING
 ), undescribed AS (
     DELETE FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
+        AND version NOT IN (SELECT version FROM staying)
 ), finished AS (
     DELETE FROM progress
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
 UPDATE documents
-SET live_version = %(version)s,
+SET live_version = %(version)s, live_at = moment.now,
     failed_versions = ARRAY(SELECT v FROM unnest(failed_versions) AS v WHERE v > %(version)s)
+FROM moment
 WHERE tenant_id = %(tenant)s AND document = %(document)s
+"""
+
+# Records that the points of a kept version have to say that it is superseded.
+MOVE_SUPERSEDED: Final = """
+INSERT INTO relabelled_documents (tenant_id, document)
+SELECT tenant_id, document FROM superseded_versions
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+ON CONFLICT (tenant_id, document) DO UPDATE SET document = excluded.document
+"""
+
+FORGET_SUPERSEDED: Final = """
+WITH forgotten AS (
+    DELETE FROM superseded_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+    RETURNING tenant_id, document, version
+), removed AS (
+    DELETE FROM passages USING forgotten
+    WHERE passages.tenant_id = forgotten.tenant_id AND passages.document = forgotten.document
+        AND passages.version = forgotten.version
+), undescribed AS (
+    DELETE FROM descriptions USING forgotten
+    WHERE descriptions.tenant_id = forgotten.tenant_id
+        AND descriptions.document = forgotten.document AND descriptions.version = forgotten.version
+)
+INSERT INTO removed_versions (tenant_id, document, version)
+SELECT tenant_id, document, version FROM forgotten ON CONFLICT DO NOTHING
 """
 
 # The documents have rows: see `LABEL`.
@@ -166,9 +219,10 @@ WITH given AS (
     WHERE tenant_id = %(tenant)s
         AND progress.document = given.document AND progress.version = given.version
 )
-INSERT INTO documents (tenant_id, document, collection, live_version)
-SELECT %(tenant)s, given.document, given.collection, given.version FROM given
-ON CONFLICT (tenant_id, document) DO UPDATE SET live_version = excluded.live_version
+INSERT INTO documents (tenant_id, document, collection, live_version, live_at)
+SELECT %(tenant)s, given.document, given.collection, given.version, clock_timestamp() FROM given
+ON CONFLICT (tenant_id, document)
+DO UPDATE SET live_version = excluded.live_version, live_at = excluded.live_at
 """
 
 FAIL: Final = """
@@ -242,6 +296,9 @@ WITH finished AS (
 ), unrecorded AS (
     DELETE FROM removed_versions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
+), forgotten AS (
+    DELETE FROM superseded_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
 )
 DELETE FROM passages
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
@@ -272,8 +329,9 @@ CROSS JOIN LATERAL (
 """
 
 # The passages of a deleted version stay until the end of its deletion, after its points.
-STILL_THERE: Final = """
-SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision, created_at
+STILL_THERE: Final = f"""
+SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision, created_at,
+    superseded_at
 FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
 CROSS JOIN LATERAL (
     SELECT document, version FROM passages
@@ -284,9 +342,9 @@ CROSS JOIN LATERAL (
     WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
 ) AS known
 CROSS JOIN LATERAL (
-    SELECT title, metadata, revision, created_at FROM descriptions
+    SELECT title, metadata, revision, created_at, {SUPERSEDED_AT} FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
     LIMIT 1
 ) AS described
 WHERE passage.version > known.tombstone_version
-"""
+"""  # noqa: S608

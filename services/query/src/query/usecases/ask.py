@@ -199,6 +199,7 @@ class Ask:
             limit=PASSAGES_SHOWN,
             where=inquiry.where,
             reranker=inquiry.reranker,
+            as_of=inquiry.as_of,
         )
         return (await self.find.run(question)).hits
 

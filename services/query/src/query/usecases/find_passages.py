@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from math import isnan
 from typing import Final
 
-from chassis.base.errors import UnavailableError
+from chassis.base.errors import (
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidInputError,
+    UnavailableError,
+)
 from query.domain import (
     LIMIT_MAX,
     Explanation,
@@ -16,7 +22,13 @@ from query.domain import (
     SearchResult,
     Vector,
 )
-from query.filters.points import ask_points
+from query.filters.points import (
+    CLOCKS_DIFFER,
+    AllPoint,
+    PointCondition,
+    ask_history,
+    ask_points,
+)
 from query.names import name_collections
 from query.profile import make_point_id
 from query.retrieval.copies import join_copies
@@ -26,7 +38,7 @@ from query.retrieval.lexical import read_words
 from query.retrieval.vector_store import DEPTH_MAX, SPELLINGS_MAX, Filter, Probe, TenantScope
 from query.retrieval.wordings import merge_wordings
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
-from query.usecases.ports import Found, Ledger, Wanted
+from query.usecases.ports import Found, HistorySpan, Ledger, Wanted
 from query.usecases.reranker import Reranker
 from query.usecases.stages import Stages
 from query.words.terms import read_question
@@ -68,6 +80,8 @@ class FindPassages:
                 DATABASE_UNAVAILABLE.
             OverloadedError: one of them is full.
             NotFoundError, InvalidInputError: as `Reranker`.
+            FailedPreconditionError: HISTORY_NOT_KEPT.
+            InvalidInputError: AS_OF_RANGE.
         """
         index = await self.indexes.find_live()
         for _ in range(FLIPS_MAX):
@@ -105,6 +119,8 @@ class FindPassages:
         with stages.run("look up passages") as stage:
             found, hits = await self._choose_hits(index, question, ranked, count)
             stage.passages = len(hits)
+        if question.as_of is not None and found.span is not None:
+            _check_span(question.as_of, found.span)
         # The store was complete during the search only if it is the same before and after.
         if found.complete_store != store_id:
             self.indexes.wake()
@@ -173,7 +189,11 @@ class FindPassages:
     async def _add_neighbours(self, question: Question, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits with the passages before and after each in its document."""
         around = await self.ledger.list_neighbours(
-            question.tenant, question.held, [hit.passage for hit in hits], question.neighbours
+            question.tenant,
+            question.held,
+            [hit.passage for hit in hits],
+            question.neighbours,
+            question.as_of,
         )
         return [
             replace(
@@ -195,6 +215,7 @@ class FindPassages:
             limit=limit,
             one_per_document=question.one_per_document,
             where=question.where,
+            as_of=question.as_of,
         )
         return await self.ledger.look_up(question.tenant, index.profile.name, wanted)
 
@@ -209,10 +230,7 @@ class FindPassages:
             spellings=words.spellings[:SPELLINGS_MAX],
             limit=min(count + SPARE_HITS, LIMIT_MAX),
             diversity=question.diversity if vector is not None else 0.0,
-            within=Filter(
-                collections=name_collections(question.collection, question.collections),
-                where=None if question.where is None else ask_points(question.where),
-            ),
+            within=_restrict(question),
         )
         try:
             return await index.vectors.search(TenantScope(question.tenant, question.held), probe)
@@ -221,6 +239,38 @@ class FindPassages:
                 self.indexes.wake()
                 raise rebuilding_error() from error
             raise
+
+
+def _restrict(question: Question) -> Filter:
+    """The points that a search may find."""
+    parts: list[PointCondition] = []
+    if question.where is not None:
+        parts.append(ask_points(question.where))
+    if question.as_of is not None:
+        parts.append(ask_history(question.as_of))
+    return Filter(
+        collections=name_collections(question.collection, question.collections),
+        where=parts[0] if len(parts) == 1 else AllPoint(tuple(parts)) if parts else None,
+        live_only=question.as_of is None,
+    )
+
+
+def _check_span(as_of: datetime, span: HistorySpan) -> None:
+    """Checks that every version that was live at a time is kept."""
+    if span.since is None:
+        raise FailedPreconditionError(
+            "HISTORY_NOT_KEPT",
+            "superseded versions are not kept here; AQUIFER_HISTORY_DAYS of query keeps them",
+        )
+    if not span.since <= as_of <= span.now + CLOCKS_DIFFER:
+        earliest = span.since.isoformat(timespec="seconds")
+        detail = f"searches can look back to {earliest}, and not ahead"
+        raise InvalidInputError(
+            "AS_OF_RANGE",
+            detail,
+            fields=[FieldViolation("as_of", detail)],
+            earliest=span.since.isoformat(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

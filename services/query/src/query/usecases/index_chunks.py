@@ -48,6 +48,9 @@ class IndexChunks:
     nothing if they are not those of the points. So every passage that is stored has its points in
     every index whose build began before.
 
+    Points of a version that was superseded, but is kept, stay: they are recorded to be brought up
+    to date, as after a change of labels.
+
     Points get the labels and the description that the event brings. If the document has others by
     then, it is recorded in the same transaction that its points have to follow.
     """
@@ -98,16 +101,20 @@ class IndexChunks:
             stays = stored.pop(one.envelope.event_id, None)
             if stays is None:
                 # Handled before: the version of these points may have been removed since.
-                stays = await self._is_wanted(events.tenant, batch.version)
+                stays = await self._stays(events.tenant, batch.version)
             # Of events with the same points the last one decides, as if they came one by one.
             unwanted = unwanted.difference(batch.point_ids)
             if not stays:
                 unwanted = unwanted.union(batch.point_ids)
         await _remove_points(indexes, scope, unwanted)
 
-    async def _is_wanted(self, tenant: str, version: Version) -> bool:
+    async def _stays(self, tenant: str, version: Version) -> bool:
+        """Whether a version is wanted, or superseded and kept."""
         standing = await self.ledger.read_standing(tenant, version.document)
-        return standing.is_wanted(version.number)
+        if standing.is_wanted(version.number):
+            return True
+        async with self.begin(tenant) as work:
+            return await work.rows.move_superseded(version)
 
 
 async def _remove_points(
@@ -231,7 +238,7 @@ async def _store(work: Work, one: Embedded, batch: Batch, in_use: InUse) -> bool
     version = batch.version
     standing = await work.rows.lock(version)
     if not standing.is_wanted(version.number):
-        return False
+        return await work.rows.move_superseded(version)
     live = standing.live_version == version.number
     try:
         complete = live or batch.count == 1 or await work.rows.mark(batch)

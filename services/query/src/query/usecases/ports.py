@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -52,7 +53,7 @@ class Embedder(Protocol):
 class Wanted:
     """Candidates to look up, point ids and scores best first, and how many to return.
 
-    `collections` are resource names, none for all; `held` and `where` as in `Question`.
+    `collections` are resource names, none for all; `held`, `where` and `as_of` as in `Question`.
     """
 
     held: Held
@@ -62,6 +63,7 @@ class Wanted:
     limit: int
     one_per_document: bool
     where: Expression | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +71,21 @@ class Found:
     """Verified candidates, best first.
 
     `complete_store` is the vector store that has every point; None if none does. `live` is the name
-    of the live profile.
+    of the live profile. `span` is told if `Wanted.as_of` is given.
     """
 
     hits: Sequence[Hit]
     complete_store: UUID | None
     live: str
+    span: "HistorySpan | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySpan:
+    """The times that searches can look back to; `since` is None if no history is kept."""
+
+    since: datetime | None
+    now: datetime
 
 
 class Rows(Protocol):
@@ -118,10 +129,22 @@ class Rows(Protocol):
         """Number of stored passages of a version."""
 
     async def go_live(self, version: Version) -> None:
-        """Make a version live; removes the passages of older ones and records their points."""
+        """Make a version live, and end that of the one before.
+
+        That one is removed, and its points are recorded for removal, unless a history is kept.
+        """
 
     async def go_live_first(self, versions: Sequence[Version]) -> None:
         """Make first versions of documents live."""
+
+    async def move_superseded(self, version: Version) -> bool:
+        """Record that the points of a kept version have to say that it is superseded.
+
+        False if the version is not kept.
+        """
+
+    async def forget_superseded(self, version: Version) -> bool:
+        """Remove a kept version and record its points for removal; False if it is not kept."""
 
     async def fail(self, version: Version) -> None:
         """Remove a version and mark it failed."""
@@ -249,15 +272,22 @@ class Ledger(Protocol):
     async def look_up(self, tenant: str, profile: str, wanted: Wanted) -> Found:
         """Look up candidates; returns those of this tenant, in a live version, not deleted.
 
-        And only of documents that `wanted.held` may see.
+        And only of documents that `wanted.held` may see. With `wanted.as_of` those of versions that
+        were live then.
         """
 
     async def list_neighbours(
-        self, tenant: str, held: Held, passages: Sequence[Passage], reach: int
+        self,
+        tenant: str,
+        held: Held,
+        passages: Sequence[Passage],
+        reach: int,
+        as_of: datetime | None = None,
     ) -> Sequence[Sequence[Passage]]:
         """For each passage those at most `reach` before or after it in its version, in order.
 
-        None if the version is not live any more, or `held` may not see its document.
+        None if the version is not live any more, or was not at `as_of`, or `held` may not see its
+        document.
         """
 
     async def list_passages(
@@ -325,6 +355,25 @@ class Rebuilding(Protocol):
 
     async def remove_record(self) -> None:
         """Remove the record of a dropped profile; takes effect when the right is released."""
+
+
+class History(Protocol):
+    """Which superseded versions are kept; raises as `Ledger` does."""
+
+    async def keep(self, window: timedelta) -> datetime | None:
+        """Keep versions for this time after they were superseded; zero: none.
+
+        Returns since when every superseded version is kept, None if none is. That time never
+        goes back, except that it is forgotten with a window of zero.
+        """
+
+    async def list_expired(
+        self, since: datetime | None, limit: int
+    ) -> Sequence[tuple[str, Version]]:
+        """Tenants and versions that were superseded before `since`; None: all kept versions.
+
+        Tenants that are being removed are left out.
+        """
 
 
 class StoreRecords(Protocol):

@@ -38,7 +38,9 @@ class UpdatePoints:
         async with self.begin(tenant) as work:
             shared = await work.rows.share_attributes(document)
             facts = {
-                version: list_facts(document, one.title, one.metadata, one.created_at)
+                version: list_facts(
+                    document, one.title, one.metadata, one.created_at, one.superseded_at
+                )
                 for version, one in shared.descriptions.items()
             }
             for index in indexes:

@@ -253,7 +253,7 @@ def _point(point: Point) -> pb.Point:
 
 
 def _description(facts: Facts) -> pb.Description:
-    return pb.Description(facts=facts.stated, ordered=facts.ordered)
+    return pb.Description(facts=facts.stated, ordered=facts.ordered, superseded=facts.superseded)
 
 
 def _filter(within: Filter) -> pb.Filter:
@@ -263,6 +263,7 @@ def _filter(within: Filter) -> pb.Filter:
         version=within.version or 0,
         where=None if within.where is None else write_condition(within.where),
         analyser=within.analyser or 0,
+        live_only=within.live_only,
     )
 
 

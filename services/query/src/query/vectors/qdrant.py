@@ -40,10 +40,9 @@ from query.retrieval.vector_store import (
     check_profile,
     from_stored,
     to_stored,
-    to_stored_facts,
 )
 from query.vectors.qdrant_errors import limit_time, missing_error
-from query.vectors.qdrant_filters import INDEXES, make_payload, tenant_filter
+from query.vectors.qdrant_filters import INDEXES, make_described, make_payload, tenant_filter
 
 READ_TIMEOUT_S: Final = 5.0
 WRITE_TIMEOUT_S: Final = 30.0
@@ -198,7 +197,7 @@ class QdrantVectors(VectorStore):
         await self._set(scope, Filter(documents=named), {"labels": to_stored(labels)})
         for version, described in facts.items():
             within = Filter(documents=named, version=version)
-            await self._set(scope, within, to_stored_facts(described))
+            await self._set(scope, within, make_described(scope, described))
 
     async def _set(self, scope: TenantScope, within: Filter, fields: Mapping[str, Any]) -> None:
         """Sets fields of points."""
@@ -355,7 +354,7 @@ def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]
             indices=list(probe.sparse.indices), values=list(probe.sparse.values)
         )
         # Rarity counted over all tenants would reveal what others write about.
-        searched = Filter(collections=probe.within.collections)
+        searched = Filter(collections=probe.within.collections, live_only=probe.within.live_only)
         corpus = models.IdfCorpusParams(corpus=tenant_filter(scope, searched))
         asked.append((SPARSE, terms, models.SearchParams(idf=corpus)))
     return [

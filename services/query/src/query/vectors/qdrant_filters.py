@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from qdrant_client import models
 
-from query.filters.facts import SLOTS
+from query.filters.facts import SLOTS, Facts
 from query.filters.points import (
     UNLABELLED,
     AllPoint,
@@ -28,6 +28,8 @@ from query.retrieval.vector_store import (
     Filter,
     Point,
     TenantScope,
+    list_partitions,
+    name_partition,
     to_stored,
     to_stored_facts,
 )
@@ -54,22 +56,27 @@ Conditions: TypeAlias = list[models.Condition]
 def make_payload(scope: TenantScope, point: Point) -> dict[str, Any]:
     """The fields of a point."""
     return {
-        "tenant": scope.tenant,
         "collection": collection_of(point.document),
         "document": point.document,
         "version": point.version,
         "ordinal": point.ordinal,
         "analyser": point.analyser,
         "labels": to_stored(point.labels),
-        **to_stored_facts(point.facts),
+        **make_described(scope, point.facts),
     }
+
+
+def make_described(scope: TenantScope, facts: Facts) -> dict[str, Any]:
+    """The fields of a point that follow from what its version is described by."""
+    partition = name_partition(scope, superseded=facts.superseded)
+    return {"tenant": partition, **to_stored_facts(facts)}
 
 
 def tenant_filter(
     scope: TenantScope, within: Filter = EVERYTHING, *, also: Sequence[models.Condition] = ()
 ) -> models.Filter:
     """Makes a filter; the only function that does. Its first condition is the tenant."""
-    must: Conditions = [_match("tenant", scope.tenant)]
+    must: Conditions = [_match_any("tenant", list_partitions(scope, within))]
     if within.collections:
         must.append(_match_any("collection", within.collections))
     if within.documents:

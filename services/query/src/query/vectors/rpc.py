@@ -238,7 +238,7 @@ def _point(sent: pb.Point) -> Point:
 
 
 def _facts(sent: pb.Description) -> Facts:
-    return Facts(stated=tuple(sent.facts), ordered=tuple(sent.ordered))
+    return Facts(tuple(sent.facts), tuple(sent.ordered), sent.superseded)
 
 
 def _vector(sent: bytes) -> Vector:
@@ -258,6 +258,7 @@ def _filter(sent: pb.Filter) -> Filter:
         version=sent.version or None,
         where=read_condition(sent.where) if sent.HasField("where") else None,
         analyser=sent.analyser or None,
+        live_only=sent.live_only,
     )
 
 

@@ -36,7 +36,6 @@ from query.retrieval.vector_store import (
     TenantScope,
     from_stored,
     to_stored,
-    to_stored_facts,
 )
 from query.vectors.shard_codes import SCAN, make_codes
 from query.vectors.shard_errors import EngineBrokenError, store_missing_error, translate_errors
@@ -44,6 +43,7 @@ from query.vectors.shard_filters import (
     INDEXES,
     filter_points,
     filter_tenant,
+    make_described,
     make_payload,
     match_any,
 )
@@ -172,7 +172,9 @@ class Shard:
             words = self._replace_unknown(scope, probe)
             if words.indices:
                 # Rarity counted over all tenants would reveal what others write about.
-                searched = Filter(collections=probe.within.collections)
+                searched = Filter(
+                    collections=probe.within.collections, live_only=probe.within.live_only
+                )
                 corpus = edge.SearchParams(
                     idf=edge.IdfParams(corpus=filter_points(scope, searched))
                 )
@@ -202,7 +204,7 @@ class Shard:
         for number, described in facts.items():
             version = edge.FieldCondition("version", edge.MatchValue(number))
             where = filter_tenant(scope, named, version)
-            fields = to_stored_facts(described)
+            fields = make_described(scope, document, described)
             self._write(edge.UpdateOperation.set_payload_by_filter(where, fields), 1)
 
     def delete_points(self, scope: TenantScope, point_ids: Sequence[str]) -> int:

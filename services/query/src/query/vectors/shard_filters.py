@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 
 import qdrant_edge as edge
 
-from query.filters.facts import SLOTS
+from query.filters.facts import SLOTS, Facts
 from query.filters.points import (
     UNLABELLED,
     AllPoint,
@@ -24,10 +24,13 @@ from query.filters.points import (
 from query.names import collection_of
 from query.retrieval.vector_store import (
     ANALYSER_MAX,
+    EVERYTHING,
     FACT_FIELDS,
     Filter,
     Point,
     TenantScope,
+    list_partitions,
+    name_partition,
     to_stored,
     to_stored_facts,
 )
@@ -50,26 +53,37 @@ INDEXES: Final[Mapping[str, edge.KeywordIndexParams | edge.IntegerIndexParams]] 
 def make_payload(scope: TenantScope, point: Point) -> dict[str, Any]:
     """The fields of a point."""
     return {
-        "tenant": scope.tenant,
-        "collection": _qualify(scope, collection_of(point.document)),
         "document": point.document,
         "version": point.version,
         "ordinal": point.ordinal,
         "analyser": point.analyser,
         "labels": to_stored(point.labels),
-        **to_stored_facts(point.facts),
+        **make_described(scope, point.document, point.facts),
+    }
+
+
+def make_described(scope: TenantScope, document: str, facts: Facts) -> dict[str, Any]:
+    """The fields of a point that follow from what its version is described by."""
+    partition = name_partition(scope, superseded=facts.superseded)
+    return {
+        "tenant": partition,
+        "collection": _qualify(partition, collection_of(document)),
+        **to_stored_facts(facts),
     }
 
 
 def filter_tenant(scope: TenantScope, *also: "edge.ConditionType") -> edge.Filter:
     """All points of the tenant, whatever their labels, for which the conditions are true."""
-    return edge.Filter(must=[_tenant(scope), *also])
+    return edge.Filter(must=[_match("tenant", list_partitions(scope, EVERYTHING)), *also])
 
 
 def filter_points(scope: TenantScope, within: Filter) -> edge.Filter:
     """The points of the tenant that exist for the call."""
+    partitions = list_partitions(scope, within)
     must: list[edge.ConditionType] = [
-        _collections(scope, within.collections) if within.collections else _tenant(scope)
+        _collections(partitions, within.collections)
+        if within.collections
+        else _match("tenant", partitions)
     ]
     if within.documents:
         must.append(match_any("document", within.documents))
@@ -80,7 +94,7 @@ def filter_points(scope: TenantScope, within: Filter) -> edge.Filter:
     if scope.held is not None:
         must.append(match_any("labels", {UNLABELLED, *scope.held}))
     if within.where is not None:
-        must.append(edge.Filter(must=[_translate(scope, within.where)]))
+        must.append(edge.Filter(must=[_translate(partitions, within.where)]))
     return edge.Filter(must=must)
 
 
@@ -89,29 +103,30 @@ def match_any(field: str, names: Collection[str]) -> edge.FieldCondition:
     return edge.FieldCondition(field, edge.MatchAny(sorted(names)))
 
 
-def _tenant(scope: TenantScope) -> edge.FieldCondition:
-    return edge.FieldCondition("tenant", edge.MatchValue(scope.tenant))
+def _match(field: str, names: Sequence[str]) -> edge.FieldCondition:
+    """The field has one of these names; a single one is looked up faster."""
+    match = edge.MatchValue(names[0]) if len(names) == 1 else edge.MatchAny(list(names))
+    return edge.FieldCondition(field, match)
 
 
-def _qualify(scope: TenantScope, collection: str) -> str:
+def _qualify(partition: str, collection: str) -> str:
     """The stored name of a collection. It names the tenant too, so one condition covers both.
 
     A scan checks each condition for each point: two take about twice as long as one.
     """
-    return f"{scope.tenant}/{collection}"
+    return f"{partition}/{collection}"
 
 
-def _collections(scope: TenantScope, names: Collection[str]) -> edge.FieldCondition:
-    stored = [_qualify(scope, name) for name in sorted(names)]
-    match = edge.MatchValue(stored[0]) if len(stored) == 1 else edge.MatchAny(stored)
-    return edge.FieldCondition("collection", match)
+def _collections(partitions: Sequence[str], names: Collection[str]) -> edge.FieldCondition:
+    stored = [_qualify(partition, name) for partition in partitions for name in sorted(names)]
+    return _match("collection", stored)
 
 
-def _translate(scope: TenantScope, condition: PointCondition) -> "edge.ConditionType":
+def _translate(partitions: Sequence[str], condition: PointCondition) -> "edge.ConditionType":
     translated: edge.ConditionType
     match condition:
         case Named(field=Name.COLLECTION, names=names):
-            translated = _collections(scope, names)
+            translated = _collections(partitions, names)
         case Named(field=field, names=names):
             translated = match_any(field.value, names)
         case Stated(facts=facts):
@@ -123,20 +138,20 @@ def _translate(scope: TenantScope, condition: PointCondition) -> "edge.Condition
         case Versions(lowest=lowest, highest=highest):
             translated = _range("version", lowest, highest)
         case NotPoint(part=part):
-            translated = edge.Filter(must_not=[_translate(scope, part)])
+            translated = edge.Filter(must_not=[_translate(partitions, part)])
         case AllPoint(parts=parts):
-            translated = edge.Filter(must=_translate_all(scope, parts))
+            translated = edge.Filter(must=_translate_all(partitions, parts))
         case AnyPoint(parts=parts):
-            translated = edge.Filter(should=_translate_all(scope, parts))
+            translated = edge.Filter(should=_translate_all(partitions, parts))
         case _:
             assert_never(condition)
     return translated
 
 
 def _translate_all(
-    scope: TenantScope, conditions: Sequence[PointCondition]
+    partitions: Sequence[str], conditions: Sequence[PointCondition]
 ) -> "list[edge.ConditionType]":
-    return [_translate(scope, one) for one in conditions]
+    return [_translate(partitions, one) for one in conditions]
 
 
 def _range(field: str, lowest: int, highest: int) -> edge.FieldCondition:

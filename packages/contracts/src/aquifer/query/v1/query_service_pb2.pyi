@@ -173,6 +173,7 @@ class SearchRequest(message.Message):
     DIVERSITY_FIELD_NUMBER: builtins.int
     NEIGHBOURS_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
@@ -234,6 +235,13 @@ class SearchRequest(message.Message):
         passage that several wordings find early comes first. `rerank` reads the question alone.
         """
 
+    @builtins.property
+    def as_of(self) -> timestamp_pb2.Timestamp:
+        """Search the versions that were live at this time, instead of those that are live; see
+        docs/adr/0067-searches-of-the-past.md. Labels and deletions hold as they are now. Superseded versions
+        stay for AQUIFER_HISTORY_DAYS of query; a time before that, or later than now, answers AS_OF_RANGE.
+        """
+
     def __init__(
         self,
         *,
@@ -249,11 +257,12 @@ class SearchRequest(message.Message):
         diversity: builtins.float = ...,
         neighbours: builtins.int = ...,
         explain: builtins.bool = ...,
+        as_of: timestamp_pb2.Timestamp | None = ...,
         filter: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "limit", b"limit", "neighbours", b"neighbours", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies", "wordings", b"wordings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "collection", b"collection", "collections", b"collections", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "limit", b"limit", "neighbours", b"neighbours", "one_per_document", b"one_per_document", "question", b"question", "rerank", b"rerank", "reranker", b"reranker", "separate_copies", b"separate_copies", "wordings", b"wordings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -679,6 +688,7 @@ class AskRequest(message.Message):
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
     PROMPT_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
     question: builtins.str
     """1 to 4,000 characters."""
     collection: builtins.str
@@ -701,6 +711,10 @@ class AskRequest(message.Message):
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only from passages of these collections, see `SearchRequest.collections`."""
 
+    @builtins.property
+    def as_of(self) -> timestamp_pb2.Timestamp:
+        """See `SearchRequest.as_of`."""
+
     def __init__(
         self,
         *,
@@ -713,10 +727,11 @@ class AskRequest(message.Message):
         rerank: builtins.bool = ...,
         reranker: builtins.str = ...,
         prompt: builtins.str = ...,
+        as_of: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "prompt", b"prompt", "question", b"question", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1226,6 +1241,7 @@ class AnswerSettings(message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
     RERANKER_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """See `SearchRequest.collection`."""
     filter: builtins.str
@@ -1242,6 +1258,10 @@ class AnswerSettings(message.Message):
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """See `SearchRequest.collections`."""
 
+    @builtins.property
+    def as_of(self) -> timestamp_pb2.Timestamp:
+        """See `SearchRequest.as_of`."""
+
     def __init__(
         self,
         *,
@@ -1252,10 +1272,11 @@ class AnswerSettings(message.Message):
         max_output_tokens: builtins.int = ...,
         rerank: builtins.bool = ...,
         reranker: builtins.str = ...,
+        as_of: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,10 +29,13 @@ class Filter(message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     WHERE_FIELD_NUMBER: builtins.int
     ANALYSER_FIELD_NUMBER: builtins.int
+    LIVE_ONLY_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Version of the document; 0: all."""
     analyser: builtins.int
     """Terms made by this version of the analyser or a later one; 0: by any."""
+    live_only: builtins.bool
+    """True: no points of superseded versions."""
     @builtins.property
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names `collections/{collection}`; at most 1,000; none: all."""
@@ -53,10 +56,11 @@ class Filter(message.Message):
         version: builtins.int = ...,
         where: Condition | None = ...,
         analyser: builtins.int = ...,
+        live_only: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["analyser", b"analyser", "collections", b"collections", "documents", b"documents", "version", b"version", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["analyser", b"analyser", "collections", b"collections", "documents", b"documents", "live_only", b"live_only", "version", b"version", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +256,9 @@ class Description(message.Message):
 
     FACTS_FIELD_NUMBER: builtins.int
     ORDERED_FIELD_NUMBER: builtins.int
+    SUPERSEDED_FIELD_NUMBER: builtins.int
+    superseded: builtins.bool
+    """Another version of the document is live instead, since a time that `ordered` says."""
     @builtins.property
     def facts(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """What is true of it, each as a hash."""
@@ -265,10 +272,11 @@ class Description(message.Message):
         *,
         facts: abc.Iterable[builtins.int] | None = ...,
         ordered: abc.Iterable[builtins.int] | None = ...,
+        superseded: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["facts", b"facts", "ordered", b"ordered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["facts", b"facts", "ordered", b"ordered", "superseded", b"superseded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

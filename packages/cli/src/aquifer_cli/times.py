@@ -1,0 +1,23 @@
+"""Times as people write them."""
+
+from datetime import UTC, datetime
+
+from aquifer_cli.errors import EXIT_USAGE, CommandError
+
+
+def parse_time(text: str) -> datetime:
+    """A time in ISO 8601; without a zone it is in UTC.
+
+    Raises:
+        CommandError: TIME_UNREADABLE.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CommandError(
+            "TIME_UNREADABLE",
+            f"{text!r} is not a time",
+            hint="write 2026-01-31 or 2026-01-31T12:00:00Z",
+            exit_code=EXIT_USAGE,
+        ) from error

@@ -1,0 +1,61 @@
+"""The history of versions: since when it is kept, and what has left it; of no tenant."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from typing_extensions import override
+
+from chassis.base.postgres import Database
+from query.domain import Version
+from query.usecases.ports import History
+
+# Longer than a transaction lasts: one that began before a history was kept removes what it
+# supersedes, and may end later.
+_BEGINS_AFTER: Final = "interval '1 minute'"
+
+_KEEP: Final = f"""
+INSERT INTO history AS known (since) VALUES (clock_timestamp() + {_BEGINS_AFTER})
+ON CONFLICT (only_row) DO UPDATE SET since = greatest(
+    coalesce(known.since, excluded.since), clock_timestamp() - %(window)s::interval)
+RETURNING since
+"""  # noqa: S608  (a constant of this module)
+
+_KEEP_NONE: Final = "UPDATE history SET since = NULL WHERE since IS NOT NULL"
+
+# No unit of work of a tenant begins while it is being removed: it would end the round of a loop.
+_EXPIRED: Final = """
+SELECT tenant_id, document, version FROM superseded_versions
+WHERE (%(since)s::timestamptz IS NULL OR superseded_at <= %(since)s) AND tenant_id <> ALL(ARRAY(
+    SELECT tenant_id FROM deleted_tenants WHERE finished_at IS NULL))
+ORDER BY superseded_at LIMIT %(limit)s
+"""
+
+
+class PostgresHistory(History):
+    """See `History`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    async def keep(self, window: timedelta) -> datetime | None:
+        async with self._database.sweep() as tx:
+            if not window:
+                await tx.execute(_KEEP_NONE)
+                return None
+            row = await (await tx.execute(_KEEP, {"window": window})).fetchone()
+        assert row is not None, "it was just stored"
+        since: datetime = row["since"]
+        return since
+
+    @override
+    async def list_expired(
+        self, since: datetime | None, limit: int
+    ) -> Sequence[tuple[str, Version]]:
+        async with self._database.sweep() as tx:
+            cursor = await tx.execute(_EXPIRED, {"since": since, "limit": limit})
+            return [
+                (row["tenant_id"], Version(document=row["document"], number=row["version"]))
+                for row in await cursor.fetchall()
+            ]

@@ -71,6 +71,7 @@ TENANT_EVERY = 4
 SETTINGS = {
     "AQUIFER_RECONCILE_S": "1",
     "AQUIFER_STEP_DUE_S": "3",
+    "AQUIFER_HISTORY_DAYS": "1",
     "AQUIFER_STEP_DUE_MAX_S": "10",
     "AQUIFER_REFERENCE_PRIVATE_HOSTS": LOOPBACK,
     # What some runs flip to and back.
@@ -316,6 +317,12 @@ class Campaign:
         ]
         evidence.points, *beside = stores
         evidence.points_beside = beside[0] if beside else None
+        evidence.live_points = await reading.read_points(
+            self.stack.vectors.socket_path,
+            evidence.profiles[0],
+            [self.endpoints[0].tenant],
+            live_only=True,
+        )
         evidence.objects = reading.read_objects(self.stack.data.path / "objects")
         return evidence
 

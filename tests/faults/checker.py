@@ -22,6 +22,7 @@ def violations(journal: Journal, evidence: Evidence) -> list[str]:
         *_doubled(evidence),
         *_stores_differ(evidence),
         *_kept_differ(evidence),
+        *_histories_differ(evidence),
         *_signatures_differ(evidence),
         *_live_versions_differ(evidence),
         *_descriptions_differ(evidence),
@@ -69,6 +70,8 @@ def _queued(evidence: Evidence) -> Iterator[str]:
         yield f"stuck: {evidence.unfinished_profiles} indexes are not complete or not removed"
     for durable, left in evidence.unsettled.items():
         yield f"stuck: {durable} has {left} events neither acknowledged nor dead"
+    if evidence.pending_updates:
+        yield f"stuck: points of {evidence.pending_updates} documents are not updated yet"
     if evidence.pending_removals:
         yield f"stuck: points of {evidence.pending_removals} versions are not removed yet"
     if evidence.fetches:
@@ -120,12 +123,16 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
         for row in evidence.versions
         if row["state"] == "INDEXED"
     }
+    past = {_key(row) for row in evidence.superseded}
     chunks = _places(r for r in evidence.chunks if _key(r) in live)
     passages = _places(evidence.passages)
+    shown = _places(r for r in evidence.passages if _key(r) not in past)
     points = {place for _, place in evidence.points}
     for name, left, right in (
-        ("chunk without passage", chunks, passages),
-        ("passage without live chunk", passages, chunks),
+        ("chunk without passage", chunks, shown),
+        ("passage without live chunk", shown, chunks),
+        ("live passage without live point", shown, {place for _, place in evidence.live_points}),
+        ("live point without live passage", {place for _, place in evidence.live_points}, shown),
         ("passage without point", passages, points),
         ("point without passage", points, passages),
         *_compare_beside(evidence, passages),
@@ -134,7 +141,7 @@ def _stores_differ(evidence: Evidence) -> Iterator[str]:
             yield f"{name}: {place}"
     texts = {_content(r) for r in evidence.chunks if _key(r) in live}
     for row in evidence.passages:
-        if _content(row) not in texts:
+        if _key(row) not in past and _content(row) not in texts:
             yield f"other text: passage {row['chunk_id']} differs from its chunk"
         if str(row["point_id"]) not in evidence.vectors:
             yield f"without vector: passage {row['chunk_id']}"
@@ -169,6 +176,23 @@ def _kept_differ(evidence: Evidence) -> Iterator[str]:
     for document, count in counts.items():
         if count > KEPT_MAX:
             yield f"left: {count} versions of {document} are kept, not {KEPT_MAX}"
+
+
+def _histories_differ(evidence: Evidence) -> Iterator[str]:
+    """What was live and is not deleted stays whole in the history of query."""
+    counts = Counter(_key(row) for row in evidence.passages)
+    versions = {_key(row): row for row in evidence.versions}
+    past = {_key(row) for row in evidence.superseded}
+    for key in sorted(past):
+        row = versions.get(key)
+        if row is None or row["state"] != "SUPERSEDED":
+            yield f"left: {key} in the history, which was not superseded"
+        elif counts[key] != row["chunk_count"]:
+            yield f"lost: passages of {key} in the history"
+    indexed = {_key(row) for row in evidence.uploads if row["result"] == "INDEXED"}
+    for key, row in versions.items():
+        if row["state"] == "SUPERSEDED" and key in indexed - past:
+            yield f"lost: {key} from the history"
 
 
 def _signatures_differ(evidence: Evidence) -> Iterator[str]:

@@ -12,7 +12,7 @@ import psycopg
 from nats.js import JetStreamContext
 from psycopg.rows import dict_row
 
-from aquifer.query.vectors.v1.vector_service_pb2 import ScrollRequest
+from aquifer.query.vectors.v1.vector_service_pb2 import Filter, ScrollRequest
 from aquifer.query.vectors.v1.vector_service_pb2_grpc import VectorServiceStub
 from chassis.events import topology
 from stack import roles
@@ -54,10 +54,15 @@ class Evidence:
     vectors: set[str] = field(default_factory=set)
     points: list[tuple[str, Place]] = field(default_factory=list)
     points_beside: list[tuple[str, Place]] | None = None
+    # Versions that were live once, and are kept for searches of the past.
+    superseded: list[Row] = field(default_factory=list)
+    # Points that searches of live versions see.
+    live_points: list[tuple[str, Place]] = field(default_factory=list)
     unfinished_profiles: int = 0
     unsettled: dict[str, int] = field(default_factory=dict)
     outbox: dict[str, int] = field(default_factory=dict)
     pending_removals: int = 0
+    pending_updates: int = 0
     fetches: int = 0
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
@@ -83,6 +88,7 @@ def read_tables(connection: psycopg.Connection, evidence: Evidence) -> None:
         evidence.visible = rows("SELECT * FROM query.documents")
         evidence.passages = rows("SELECT * FROM query.passages")
         evidence.descriptions = rows("SELECT * FROM query.descriptions")
+        evidence.superseded = rows("SELECT * FROM query.superseded_versions")
         evidence.profiles = read_profiles(connection)
         live = (
             "SELECT point_id FROM query.passages JOIN query.profiles_in_use"
@@ -118,6 +124,7 @@ def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
         return int(number)
 
     evidence.pending_removals = count("query.removed_versions")
+    evidence.pending_updates = count("query.relabelled_documents")
     evidence.fetches = count("ingest.fetches")
     evidence.unfinished_profiles = count(
         "query.vector_stores JOIN query.profiles_in_use ON profile IN (live, beside)"
@@ -127,17 +134,24 @@ def _read_queues(connection: psycopg.Connection, evidence: Evidence) -> None:
 
 
 async def read_points(
-    socket: Path, profile: str, tenants: Iterable[str]
+    socket: Path, profile: str, tenants: Iterable[str], *, live_only: bool = False
 ) -> list[tuple[str, Place]]:
-    """Every point of the tenants in the store of a profile."""
+    """Every point of the tenants in the store of a profile, or those of live versions."""
     points = []
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         stub = VectorServiceStub(channel)
         for tenant in tenants:
             start = ""
             while True:
+                request = ScrollRequest(
+                    profile=profile,
+                    tenant=tenant,
+                    filter=Filter(live_only=live_only),
+                    start=start,
+                    limit=PAGE,
+                )
                 page = await stub.Scroll(
-                    ScrollRequest(profile=profile, tenant=tenant, start=start, limit=PAGE),
+                    request,
                     timeout=30,
                     wait_for_ready=True,  # the process may be starting again
                 )

@@ -24,7 +24,40 @@ ONE = (
     "(SELECT tenant_id, document, version FROM ingest.versions"
     " WHERE state = 'INDEXED' AND document || ' v' || version = ANY(%(accepted)s) LIMIT 1)"
 )
+# A passage of a live version.
+SHOWN = (
+    "(SELECT passages.ctid FROM query.passages JOIN query.documents USING (tenant_id, document)"
+    " WHERE version = live_version AND live_version > tombstone_version LIMIT 1)"
+)
 IN_ROWS = {
+    "a version that was lost from the history": (
+        (
+            "DELETE FROM query.superseded_versions WHERE (tenant_id, document, version) IN"
+            " (SELECT tenant_id, document, version FROM ingest.uploads WHERE result = 'INDEXED')"
+        ),
+        "from the history",
+    ),
+    "a live version in the history": (
+        (
+            "INSERT INTO query.superseded_versions (tenant_id, document, version, superseded_at)"
+            f" SELECT *, now() FROM {ONE} AS one"
+        ),
+        "which was not superseded",
+    ),
+    "a superseded version without a passage": (
+        (
+            "DELETE FROM query.passages WHERE ctid IN (SELECT passages.ctid FROM query.passages"
+            " JOIN query.superseded_versions USING (tenant_id, document, version) LIMIT 1)"
+        ),
+        "in the history",
+    ),
+    "points that do not follow their document": (
+        (
+            "INSERT INTO query.relabelled_documents (tenant_id, document)"
+            " SELECT tenant_id, document FROM query.documents LIMIT 1 ON CONFLICT DO NOTHING"
+        ),
+        "are not updated yet",
+    ),
     "a lost version": (
         f"DELETE FROM ingest.versions WHERE (tenant_id, document, version) IN {ONE}",
         "lost: ",
@@ -87,21 +120,15 @@ IN_ROWS = {
         "passage without live chunk",
     ),
     "a lost passage": (
-        "DELETE FROM query.passages WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)",
+        f"DELETE FROM query.passages WHERE ctid IN {SHOWN}",
         "chunk without passage",
     ),
     "a passage with other text": (
-        (
-            "UPDATE query.passages SET text = 'changed'"
-            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
-        ),
+        (f"UPDATE query.passages SET text = 'changed' WHERE ctid IN {SHOWN}"),
         "other text",
     ),
     "a passage with another heading": (
-        (
-            "UPDATE query.passages SET headings = '[\"other\"]'"
-            " WHERE ctid IN (SELECT ctid FROM query.passages LIMIT 1)"
-        ),
+        (f"UPDATE query.passages SET headings = '[\"other\"]' WHERE ctid IN {SHOWN}"),
         "other text",
     ),
     "a passage without its vector": (

@@ -197,6 +197,11 @@ async def test_a_history_begins_after_transactions_that_know_of_none(world):
     assert history["since"] > datetime.now(UTC) + timedelta(seconds=50)
     with pytest.raises(InvalidInputError):
         await world.search("impeller", as_of=world.now())
+    # What is superseded before that is kept all the same.
+    await world.deliver(world.embedded("impeller one"))
+    await supersede(world, "impeller two")
+    await world.keep_history(7)
+    assert len(world.rows("superseded_versions")) == 1
 
 
 async def test_an_answer_about_the_past_cites_the_old_version_and_says_so(kept):

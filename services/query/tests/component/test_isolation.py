@@ -17,6 +17,7 @@ TENANT_TABLES = (
     "passage_vectors",
     "descriptions",
     "removed_versions",
+    "superseded_versions",
     "relabelled_documents",
     "purges",
     "answers",
@@ -30,7 +31,7 @@ TENANT_TABLES = (
     "deleted_tenants",
 )
 SWEPT = (
-    *("documents", "progress", "removed_versions", "relabelled_documents"),
+    *("documents", "progress", "removed_versions", "superseded_versions", "relabelled_documents"),
     *("answers", "conversations"),
 )
 # Of which the sweep sees the tenants alone.
@@ -81,6 +82,11 @@ async def full(world):
         )
         world.everything.execute(
             "INSERT INTO relabelled_documents (tenant_id, document) VALUES (%s, 'one')", [tenant]
+        )
+        world.everything.execute(
+            "INSERT INTO superseded_versions (tenant_id, document, version, superseded_at)"
+            " VALUES (%s, 'one', 1, now())",
+            [tenant],
         )
     return world
 

@@ -15,10 +15,10 @@ from query.usecases.ports import History
 _BEGINS_AFTER: Final = "interval '1 minute'"
 
 _KEEP: Final = f"""
-INSERT INTO history AS known (since) VALUES (clock_timestamp() + {_BEGINS_AFTER})
+INSERT INTO history AS known (since) VALUES (now() + {_BEGINS_AFTER})
 ON CONFLICT (only_row) DO UPDATE SET since = greatest(
-    coalesce(known.since, excluded.since), clock_timestamp() - %(window)s::interval)
-RETURNING since
+    coalesce(known.since, excluded.since), now() - %(window)s::interval)
+RETURNING now() - %(window)s::interval AS expired
 """  # noqa: S608  (a constant of this module)
 
 _KEEP_NONE: Final = "UPDATE history SET since = NULL WHERE since IS NOT NULL"
@@ -26,7 +26,7 @@ _KEEP_NONE: Final = "UPDATE history SET since = NULL WHERE since IS NOT NULL"
 # No unit of work of a tenant begins while it is being removed: it would end the round of a loop.
 _EXPIRED: Final = """
 SELECT tenant_id, document, version FROM superseded_versions
-WHERE (%(since)s::timestamptz IS NULL OR superseded_at <= %(since)s) AND tenant_id <> ALL(ARRAY(
+WHERE (%(before)s::timestamptz IS NULL OR superseded_at < %(before)s) AND tenant_id <> ALL(ARRAY(
     SELECT tenant_id FROM deleted_tenants WHERE finished_at IS NULL))
 ORDER BY superseded_at LIMIT %(limit)s
 """
@@ -46,15 +46,15 @@ class PostgresHistory(History):
                 return None
             row = await (await tx.execute(_KEEP, {"window": window})).fetchone()
         assert row is not None, "it was just stored"
-        since: datetime = row["since"]
-        return since
+        expired: datetime = row["expired"]
+        return expired
 
     @override
     async def list_expired(
-        self, since: datetime | None, limit: int
+        self, before: datetime | None, limit: int
     ) -> Sequence[tuple[str, Version]]:
         async with self._database.sweep() as tx:
-            cursor = await tx.execute(_EXPIRED, {"since": since, "limit": limit})
+            cursor = await tx.execute(_EXPIRED, {"before": before, "limit": limit})
             return [
                 (row["tenant_id"], Version(document=row["document"], number=row["version"]))
                 for row in await cursor.fetchall()

@@ -27,9 +27,9 @@ class KeepHistory:
 
     async def run(self) -> None:
         """Removes every version that is too old by now; its points follow by `RemovePoints`."""
-        since = await self.history.keep(self.window)
+        before = await self.history.keep(self.window)
         forgotten = 0
-        while expired := await self.history.list_expired(since, FORGOTTEN_BATCH):
+        while expired := await self.history.list_expired(before, FORGOTTEN_BATCH):
             for tenant, version in expired:
                 async with self.begin(tenant) as work:
                     await work.rows.lock(version)

@@ -363,14 +363,15 @@ class History(Protocol):
     async def keep(self, window: timedelta) -> datetime | None:
         """Keep versions for this time after they were superseded; zero: none.
 
-        Returns since when every superseded version is kept, None if none is. That time never
-        goes back, except that it is forgotten with a window of zero.
+        Records since when every superseded version is kept. That time never goes back, except that
+        a window of zero forgets it. Returns the time before which superseded versions are too old,
+        None if all are.
         """
 
     async def list_expired(
-        self, since: datetime | None, limit: int
+        self, before: datetime | None, limit: int
     ) -> Sequence[tuple[str, Version]]:
-        """Tenants and versions that were superseded before `since`; None: all kept versions.
+        """Tenants and versions that were superseded before a time; None: all kept versions.
 
         Tenants that are being removed are left out.
         """

@@ -35,7 +35,7 @@ from tests.faults.injection import Injector, Plan
 from tests.faults.journal import Journal
 from tests.faults.load import COLLECTION, Load
 from tests.faults.order import count_decided
-from tests.faults.outsider import make_key, open_outsider
+from tests.faults.outsider import SECRET, make_key, open_outsider
 from tests.faults.passing_tenant import PassingTenant, wait_until_gone
 from tests.faults.profile_change import change_profile
 from tests.faults.replicas import running_replicas
@@ -61,7 +61,8 @@ REBUILD_S = 0.03
 PROFILE_EVERY = 5
 UNFINISHED = "no profile in time"
 # Work that waits for a lost wake-up continues with the next event: only a document alone shows it.
-ALONE = 3
+# One of them has a label, so that each run leaves a document that one key must never see.
+ALONE = ("alone", "alone", SECRET)
 ALONE_S = 20.0
 # So often data is lost that operators have to repair.
 UPKEEP_EVERY = 3
@@ -154,7 +155,7 @@ class Campaign:
                 # The loss may be noticed, and be made good, only after everything else is quiet.
                 await asyncio.sleep(2.0)
                 report.settle_s += 2.0 + await self._settle(clients, self._rebuild_s())
-            stalled = [await self._stalled(load, clients[0]) for _ in range(ALONE)]
+            stalled = [await self._stalled(load, clients[0], kind) for kind in ALONE]
             await load.delete_collection_alone()
             await self._settle(clients)
             report.violations = [*outsider.violations, *filter(None, stalled)]
@@ -230,11 +231,11 @@ class Campaign:
         except TimeoutError:
             return UNFINISHED
 
-    async def _stalled(self, load: Load, client: Client) -> str:
+    async def _stalled(self, load: Load, client: Client, kind: str) -> str:
         """Uploads a document alone, then updates it; says so if it is not searchable in time."""
         # The load is over, but what was killed last may still be starting.
         until = time.monotonic() + SETTLE_S
-        while not (document := await load.upload_alone()):
+        while not (document := await load.upload_alone(kind)):
             if time.monotonic() > until:
                 return "refuses every upload though nothing is down"
         request = GetDocumentRequest(name=document)

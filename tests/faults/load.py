@@ -95,9 +95,9 @@ class Load:
                 for _ in range(WRITERS):
                     group.create_task(self._writer(upstream, stop))
 
-    async def upload_alone(self) -> str:
+    async def upload_alone(self, kind: str) -> str:
         """Uploads one document while nothing else is going on; returns its name, or nothing."""
-        document = _document(f"r{self.run}-alone-{uuid.uuid4().hex[:8]}")
+        document = _document(f"r{self.run}-{kind}-{uuid.uuid4().hex[:8]}")
         return document if await self._upload(document) else ""
 
     async def delete_collection_alone(self) -> None:

@@ -269,6 +269,7 @@ def again(campaign: Campaign, connection: psycopg.Connection, clean: Evidence) -
     """What the checker says of the tables as this connection sees them."""
     evidence = Evidence(
         points=clean.points,
+        live_points=clean.live_points,
         unsettled=clean.unsettled,
         dead_letters=clean.dead_letters,
         objects=clean.objects,
@@ -319,11 +320,14 @@ def test_defects_planted_in_the_vector_store_are_found(campaign, clean):
     tenant = found.find(campaign.stack.data.path).tenant
     live = clean.profiles[0]
     orphan = point("collections/faults/documents/orphan", 0)
-    [line] = planted(
+    lines = planted(
         campaign,
         lambda stub: stub.Upsert(pb.UpsertRequest(profile=live, tenant=tenant, points=[orphan])),
     )
-    assert line.startswith("point without passage")
+    assert {line.partition(":")[0] for line in lines} == {
+        "point without passage",
+        "live point without live passage",
+    }
     assert (
         planted(
             campaign,

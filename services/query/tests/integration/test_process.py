@@ -6,6 +6,7 @@ import uuid
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
@@ -183,6 +184,8 @@ async def test_every_door_is_shut_to_who_may_not_enter(servers, caller):
         (pb.SearchRequest(question="why", collection="a/b"), "COLLECTION_NAME"),
         (pb.SearchRequest(question="why", collections=["a", "a/b"]), "COLLECTION_NAME"),
         (pb.SearchRequest(question="why", collections=["a", "a"]), "COLLECTIONS_COUNT"),
+        (pb.SearchRequest(question="why", as_of=Timestamp(seconds=2**60)), "AS_OF_RANGE"),
+        (pb.SearchRequest(question="why", as_of=Timestamp(nanos=-1)), "AS_OF_RANGE"),
     ],
 )
 async def test_what_can_not_be_asked_is_refused(caller, request_, reason):

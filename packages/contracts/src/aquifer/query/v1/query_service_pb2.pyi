@@ -1221,6 +1221,7 @@ class AnswerSettings(message.Message):
 
     COLLECTION_FIELD_NUMBER: builtins.int
     COLLECTIONS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
@@ -1242,11 +1243,16 @@ class AnswerSettings(message.Message):
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """See `SearchRequest.collections`."""
 
+    @builtins.property
+    def documents(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Conversation.documents`; none for an answer outside of conversations."""
+
     def __init__(
         self,
         *,
         collection: builtins.str = ...,
         collections: abc.Iterable[builtins.str] | None = ...,
+        documents: abc.Iterable[builtins.str] | None = ...,
         filter: builtins.str = ...,
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
@@ -1255,7 +1261,7 @@ class AnswerSettings(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["collection", b"collection", "collections", b"collections", "documents", b"documents", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

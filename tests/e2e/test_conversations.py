@@ -127,6 +127,50 @@ def test_a_question_that_fails_does_not_end_the_chat(stack, well):
     assert "forty metres" in done.stdout
 
 
+def test_attached_files_are_answered_from_until_they_are_detached(stack, well, tmp_path):
+    file = tmp_path / "note.md"
+    file.write_text("# The well of Quellen\n\nThe well of Quellen is sixty metres deep.\n")
+    sent, *steps = stack.json("chat", "--attach", str(file), typed="How deep is the well?")
+    assert (sent["step"], sent["state"]) == ("file", "INDEXED")
+    note = sent["document"]
+    assert note.startswith("collections/attachments/documents/note.md~~")
+    assert [one["passage"]["document"] for one in steps if "passage" in one] == [note]
+
+    conversation = steps[0]["conversation"]
+    other = tmp_path / "other.md"
+    other.write_text("# Bread\n\nBread of Altdorf is baked on Mondays.\n")
+    arguments = ("--conversation", conversation, "--attach", str(other), "--attach-to", "bakery")
+    added, *steps = stack.json("chat", *arguments, typed="When is bread of Altdorf baked?")
+    assert "Mondays" in " ".join(one["quote"] for one in steps if "quote" in one)
+    head = stack.json("conversations", "show", conversation)[0]
+    assert head["documents"] == [note, added["document"]]
+    assert stack.json("conversations", "list")[0] == head
+    assert f"{note}, {added['document']}" in stack.run("conversations", "show", conversation).stderr
+    export = tmp_path / "answers.jsonl"
+    stack.json("conversations", "export", "--output", str(export))
+    rows = [json.loads(line) for line in export.read_text().splitlines()]
+    own = [one for one in rows if one["conversation"] == conversation]
+    assert [one["settings"]["documents"] for one in own] == [[note], [note, added["document"]]]
+
+    _, [steps] = chat(
+        stack, "--conversation", conversation, "--no-attached", "-c", well, typed=FIRST
+    )
+    assert "forty metres" in " ".join(one["quote"] for one in steps if "quote" in one)
+    assert stack.json("conversations", "show", conversation)[0]["documents"] == []
+    assert stack.run("conversations", "delete", conversation).returncode == 0
+    [kept] = stack.json("status", note)
+    assert kept["state"] == "INDEXED"
+
+
+def test_a_file_that_cannot_be_attached_ends_the_chat_before_the_first_question(stack, tmp_path):
+    file = tmp_path / "empty.txt"
+    file.touch()
+    before = stack.json("conversations", "list")
+    sent, failed = stack.json("chat", "--attach", str(file), typed=FIRST)
+    assert (sent["state"], failed["error"]["reason"]) == ("REFUSED", "EMPTY_DOCUMENT")
+    assert stack.json("conversations", "list") == before
+
+
 def test_a_conversation_or_collection_that_is_not_there_is_refused(stack):
     [unknown] = stack.json("chat", "--conversation", str(uuid.uuid4()), typed=FIRST)
     assert unknown["error"]["reason"] == "CONVERSATION_UNKNOWN"

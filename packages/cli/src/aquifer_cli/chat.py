@@ -1,19 +1,30 @@
 """`aquifer chat`: reads questions line by line and answers each in a conversation."""
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from aquifer.query.v1.conversation_service_pb2 import Conversation
 from aquifer_cli import conversations
 from aquifer_cli.answer import show_steps
+from aquifer_cli.attaching import send_files
 from aquifer_cli.client import Client
 from aquifer_cli.collections import refuse_unknown
 from aquifer_cli.command import Run, show_failure
-from aquifer_cli.errors import CommandError
+from aquifer_cli.errors import CommandError, interrupted_error
 
 PROMPT = "> "
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files to attach, the collection of their documents, and whether others are detached."""
+
+    paths: Sequence[Path] = ()
+    collection: str = ""
+    replace: bool = False
 
 
 @dataclass(slots=True)
@@ -21,12 +32,14 @@ class Chat:
     """A conversation that is created with its first question, unless `name` is given.
 
     `given` has the settings of the command, `paths` those that change an existing conversation.
+    `files` are attached before the first question.
     """
 
     run: Run
     given: Conversation
     paths: list[str]
     name: str = ""
+    files: Files = field(default_factory=Files)
     failed: int = 0
 
     def answer_lines(self) -> int:
@@ -34,8 +47,13 @@ class Chat:
 
         In a terminal, Ctrl-C ends the running answer and the next question can be asked.
         """
-        if self.name:
-            self.run.with_client(self._open)
+        if self.name or self.files.paths:
+            try:
+                self.run.with_client(self._open)
+            except KeyboardInterrupt as error:
+                raise interrupted_error(
+                    "stopped by Ctrl-C before the first question", hint="the same command goes on"
+                ) from error
         for question in read_questions(asks=self._asks):
             try:
                 self.run.with_client(partial(self._answer, question=question))
@@ -55,13 +73,21 @@ class Chat:
         return not self.run.screen.machine and sys.stdin.isatty() and sys.stdout.isatty()
 
     async def _open(self, client: Client) -> None:
-        """Shows that an existing conversation is there, after changing its settings."""
+        """Attaches the files, and shows that an existing conversation is there.
+
+        Its settings are changed before.
+        """
         await refuse_unknown(client, self.given.collections)
+        # Before files are sent for nothing.
+        found = await conversations.get(client, self.name) if self.name else self.given
+        before = [] if self.files.replace else list(found.documents)
+        sent = await send_files(client, self.run.screen, self.files.paths, self.files.collection)
+        self.given.documents.extend(dict.fromkeys([*before, *sent]))
+        if not self.name:
+            return
         if self.paths:
             self.given.name = self.name
             found = await conversations.update(client, self.given, self.paths)
-        else:
-            found = await conversations.get(client, self.name)
         title = found.title or "without messages"
         self.run.screen.note(f"{title} ({found.message_count} messages)")
 

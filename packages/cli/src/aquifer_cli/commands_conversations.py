@@ -5,9 +5,10 @@ Like all commands they import what they need when they run.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
+from typing_extensions import Unpack
 
 from aquifer_cli import names
 from aquifer_cli.command import Commands, Run, command
@@ -22,7 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = ["cli"]
 
+ATTACHMENTS = "attachments"
 _CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
+
+
+class ChatOptions(TypedDict):
+    """The options of `aquifer chat`."""
+
+    conversation: str
+    collections: tuple[str, ...]
+    model: str | None
+    where: str | None
+    prompt: str | None
+    files: tuple[Path, ...]
+    attach_to: str
+    no_attached: bool
 
 
 @command(
@@ -30,6 +45,7 @@ _CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
     "chat",
     examples="""\
   aquifer chat -c handbook -c surveys
+  aquifer chat --attach report.pdf --attach minutes.docx
   aquifer chat --conversation 0f8c1c1e-5a52-4c55-9c5f-2f2a2f6d8f10
   printf 'How deep is the well?\\nAnd how old?\\n' | aquifer chat --json""",
 )
@@ -38,37 +54,59 @@ _CONVERSATION = click.argument("conversation", metavar="CONVERSATION")
 @click.option("--model", default=None, help="Model of `aquifer models`, or an alias.")
 @click.option("--filter", "where", default=None, help="Only documents for which this is true.")
 @click.option("--prompt", default=None, help="Prompt of `aquifer prompts`, as ID or ID@VERSION.")
+@click.option(
+    "--attach",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Uploads a file and attaches it to the conversation; repeatable.",
+)
+@click.option(
+    "--attach-to",
+    default=ATTACHMENTS,
+    show_default=True,
+    help="Collection for the documents of --attach.",
+)
+@click.option("--no-attached", is_flag=True, help="Detaches what was attached before.")
 def chat(
     run: Run,
-    conversation: str,
-    collections: tuple[str, ...],
-    model: str | None,
-    where: str | None,
-    prompt: str | None,
+    **options: Unpack[ChatOptions],
 ) -> int:
     """Answers questions in a conversation, line by line.
 
     A question can refer to those before it. In a terminal, Ctrl-C stops the running answer, of
     which nothing is stored, and Ctrl-D ends; questions can also come from a pipe, one a line.
     Options change the settings of an existing conversation; "" sets one back.
+
+    Files of --attach become documents, and the first question waits until they are indexed.
+    Answers then come from attached documents and, with -c, from these collections. The same file
+    again is the same document. Documents stay when they are detached or the conversation is
+    deleted: `aquifer delete NAME` deletes one.
     """
     from aquifer.query.v1.conversation_service_pb2 import Conversation
     from aquifer_cli import conversations
-    from aquifer_cli.chat import Chat
+    from aquifer_cli.chat import Chat, Files
     from aquifer_cli.prompts import make_reference
 
-    chosen = names.check_collections(collections)
+    chosen = names.check_collections(options["collections"])
+    model, where, prompt = options["model"], options["where"], options["prompt"]
     told = None if prompt is None else make_reference(prompt)
     settings = {"model": model, "filter": where, "prompt": told}
     paths = [name for name, value in settings.items() if value is not None]
-    if collections:
+    if options["collections"]:
         # Both: those of `collections` take the place of one that was set before.
         paths += ["collection", "collections"]
+    files = Files(
+        options["files"], names.check_collection(options["attach_to"]), options["no_attached"]
+    )
+    if files.paths or files.replace:
+        paths += ["documents"]
     given = Conversation(
         collections=chosen, model=model or "", filter=where or "", prompt=told or ""
     )
+    conversation = options["conversation"]
     name = conversations.make_name(conversation) if conversation else ""
-    return Chat(run, given, paths, name).answer_lines()
+    return Chat(run, given, paths, name, files).answer_lines()
 
 
 @command(
@@ -222,7 +260,11 @@ def rename_conversation(run: Run, conversation: str, title: str) -> int:
 @_CONVERSATION
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before.")
 def delete_conversation(run: Run, conversation: str, *, yes: bool) -> int:
-    """Deletes a conversation with its messages and answers."""
+    """Deletes a conversation with its messages and answers.
+
+    Documents that are attached to it stay: `aquifer conversations show` names them, and
+    `aquifer delete NAME` deletes one.
+    """
     from aquifer_cli import conversations
 
     name = conversations.make_name(conversation)

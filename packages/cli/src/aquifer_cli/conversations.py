@@ -121,6 +121,7 @@ def as_json(conversation: Conversation) -> dict[str, object]:
         "model": conversation.model,
         "collection": conversation.collection,
         "collections": list(conversation.collections),
+        "documents": list(conversation.documents),
         "filter": conversation.filter,
         "max_output_tokens": conversation.max_output_tokens,
         "prompt": conversation.prompt,

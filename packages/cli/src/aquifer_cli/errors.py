@@ -80,6 +80,7 @@ HINTS = {
     "CONVERSATION_UNKNOWN": "`aquifer conversations list` shows those of your key",
     "CONVERSATION_FULL": "leave --conversation out to start another",
     "CONVERSATIONS_FULL": "`aquifer conversations delete` removes one",
+    "DOCUMENTS_COUNT": "`aquifer chat --no-attached` detaches those that were attached before",
     "PROMPT_UNKNOWN": "`aquifer prompts list` shows them; `--prompt` names another",
     "PROMPT_CHANGED": "`aquifer prompts get` shows the newest version",
     "UNAVAILABLE": "check that `aquifer up` is running; `aquifer status` shows all services",

@@ -149,6 +149,7 @@ def as_json(one: ExportedAnswer) -> dict[str, object]:
         "settings": {
             "collection": settings.collection,
             "collections": list(settings.collections),
+            "documents": list(settings.documents),
             "filter": settings.filter,
             "model": settings.model,
             "max_output_tokens": settings.max_output_tokens,

@@ -96,12 +96,21 @@ def id_from_foreign(foreign: str) -> str:
     return whole if _PART.fullmatch(whole) and REWRITTEN not in whole else _rewrite(whole)
 
 
+def id_from_content(file_name: str, sha256: str) -> str:
+    """A document id for a file and its content: another content of the same name differs."""
+    return _add_digest(unicodedata.normalize("NFC", file_name), sha256)
+
+
 def _rewrite(text: str) -> str:
     """The readable part of a text, then `~~` and a digest, so that different texts differ.
 
     The id depends on this text alone. Equivalent Unicode forms of a text get the same id.
     """
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    return _add_digest(text, hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest())
+
+
+def _add_digest(text: str, digest: str) -> str:
+    digest = digest[:_DIGEST_CHARS]
     readable = FOLDER.join(filter(None, map(_clean, text.split("/"))))
     room = ID_CHARS - len(REWRITTEN) - len(digest)
     return f"{readable[:room].rstrip('-._~') or 'document'}{REWRITTEN}{digest}"

@@ -47,7 +47,7 @@ async def send_in_parts(client: Client, item: Item, on_offset: Callable[[int], N
             header = UploadHeader()
             header.CopyFrom(item.header)
             header.ClearField("password")
-            header.size_bytes, digest = await _measure(stream)
+            header.size_bytes, digest = await measure(stream)
             session: UploadSession = await client.call(
                 client.ingest.StartUpload, StartUploadRequest(header=header, sha256=digest)
             )
@@ -92,7 +92,7 @@ async def _append(
     return appended
 
 
-async def _measure(stream: BinaryIO) -> tuple[int, str]:
+async def measure(stream: BinaryIO) -> tuple[int, str]:
     """Size and SHA-256 of a file, read in a thread that ends when this is cancelled."""
     stop = threading.Event()
 

@@ -31,6 +31,7 @@ def show_messages(screen: Screen, found: Conversation, messages: Sequence[Messag
     screen.say(found.title or "(without title)", style="bold")
     settings = {
         "collections": ", ".join(filter(None, [found.collection, *found.collections])),
+        "attached": ", ".join(found.documents),
         "model": found.model,
         "filter": found.filter,
         "prompt": found.prompt,

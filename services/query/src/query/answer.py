@@ -59,6 +59,7 @@ class Settings:
 
     collection: str = ""
     collections: Sequence[str] = ()
+    documents: Sequence[str] = ()
     filter: str = ""
     model: str = ""
     max_output_tokens: int = 0
@@ -70,8 +71,9 @@ class Settings:
 class Inquiry:
     """A question to be answered, see `Question`; empty `model`: inference's default.
 
-    `filter` is the text that says `where`. `context` is None for a question outside of
-    conversations. `prompt` is a resource name, empty for the built-in one.
+    `filter` is the text that says `where`. `documents` are attached to the conversation: they are
+    searched besides the collections, or alone if there are none. `context` is None for a question
+    outside of conversations. `prompt` is a resource name, empty for the built-in one.
     """
 
     tenant: str
@@ -80,6 +82,7 @@ class Inquiry:
     question: str
     collection: str = ""
     collections: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
     model: str = ""
     max_output_tokens: int
     filter: str = ""
@@ -115,6 +118,7 @@ class Inquiry:
         return Settings(
             collection=self.collection,
             collections=self.collections,
+            documents=self.documents,
             filter=self.filter,
             model=self.model,
             max_output_tokens=self.max_output_tokens,

@@ -11,7 +11,7 @@ from uuid import UUID
 from chassis.base.errors import FieldViolation, InvalidInputError, NotFoundError
 from query.answer import OUTPUT_TOKENS_MAX, Citation, FinishReason
 from query.filters.language import parse_filter
-from query.names import name_collections
+from query.names import check_attached, name_collections
 from query.prompt import is_reference
 
 TITLE_MAX_CHARS: Final = 200
@@ -27,6 +27,7 @@ MASK: Final = (
     "model",
     "collection",
     "collections",
+    "documents",
     "filter",
     "max_output_tokens",
     "prompt",
@@ -47,14 +48,16 @@ class Owner:
 class Settings:
     """Settings of a conversation.
 
-    `collection` and `collections` are ids, see `name_collections`, `filter` is a text as of a
-    search, `max_output_tokens` 0 for the usual length, `prompt` a resource name.
+    `collection` and `collections` are ids, see `name_collections`, `documents` resource names,
+    `filter` is a text as of a search, `max_output_tokens` 0 for the usual length, `prompt` a
+    resource name.
     """
 
     title: str = ""
     model: str = ""
     collection: str = ""
     collections: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
     filter: str = ""
     max_output_tokens: int = 0
     prompt: str = ""
@@ -64,7 +67,7 @@ class Settings:
 
         Raises:
             InvalidInputError: CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT,
-                FILTER_INVALID.
+                DOCUMENT_NAME, DOCUMENTS_COUNT, FILTER_INVALID.
         """
         violations = list(self._find_violations())
         if violations:
@@ -74,6 +77,7 @@ class Settings:
                 fields=violations,
             )
         name_collections(self.collection, self.collections)
+        check_attached(self.documents)
         parse_filter(self.filter)
 
     def update(self, given: "Settings", paths: Sequence[str]) -> "Settings":

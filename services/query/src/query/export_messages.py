@@ -84,6 +84,7 @@ def _to_settings(settings: Settings) -> pb.AnswerSettings:
     written = pb.AnswerSettings(
         collection=settings.collection,
         collections=settings.collections,
+        documents=settings.documents,
         filter=settings.filter,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens,

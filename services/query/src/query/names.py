@@ -7,6 +7,7 @@ from typing import Final
 from chassis.base.errors import FieldViolation, InvalidInputError
 
 COLLECTIONS_MAX: Final = 100
+ATTACHED_MAX: Final = 100
 
 RESOURCE_ID: Final = "[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"
 _COLLECTION_ID = re.compile(RESOURCE_ID)
@@ -61,6 +62,30 @@ def name_collections(collection: str, collections: Sequence[str]) -> frozenset[s
             max_collections=COLLECTIONS_MAX,
         )
     return frozenset(f"collections/{one}" for one in ids)
+
+
+def check_attached(documents: Sequence[str]) -> None:
+    """Checks the names of documents that are attached to a conversation.
+
+    Raises:
+        InvalidInputError: DOCUMENT_NAME; DOCUMENTS_COUNT, there are too many, or one twice.
+    """
+    for place, one in enumerate(documents):
+        if not _DOCUMENT.fullmatch(one):
+            detail = "use a name of the form collections/{collection}/documents/{document}"
+            raise InvalidInputError(
+                "DOCUMENT_NAME",
+                f"not a document name: {detail}",
+                fields=[FieldViolation(f"documents[{place}]", detail)],
+            )
+    if len(documents) > ATTACHED_MAX or len(set(documents)) < len(documents):
+        detail = f"at most {ATTACHED_MAX}, each once"
+        raise InvalidInputError(
+            "DOCUMENTS_COUNT",
+            f"these documents cannot be attached: give {detail}",
+            fields=[FieldViolation("documents", detail)],
+            max_documents=ATTACHED_MAX,
+        )
 
 
 def _check_id(collection: str, field: str) -> None:

@@ -7,8 +7,8 @@ tenant_id = %(tenant)s AND conversation_id = %(conversation_id)s AND principal =
 """
 
 _COLUMNS: Final = """
-conversation_id, title, model, collection, collections, filter, max_output_tokens, prompt,
-message_count, created_at, updated_at, active_at
+conversation_id, title, model, collection, collections, documents, filter, max_output_tokens,
+prompt, message_count, created_at, updated_at, active_at
 """
 
 # The answer of a message, unless a document that it uses is deleted or not for the reader.
@@ -31,9 +31,9 @@ LEFT JOIN LATERAL (
 
 CREATE: Final = f"""
 INSERT INTO conversations (tenant_id, conversation_id, principal, title, model, collection,
-                           collections, filter, max_output_tokens, prompt)
+                           collections, documents, filter, max_output_tokens, prompt)
 SELECT %(tenant)s, %(conversation_id)s, %(principal)s, %(title)s, %(model)s, %(collection)s,
-       %(collections)s, %(filter)s, %(max_output_tokens)s, %(prompt)s
+       %(collections)s, %(documents)s, %(filter)s, %(max_output_tokens)s, %(prompt)s
 WHERE (SELECT count(*) FROM (
     SELECT FROM conversations WHERE tenant_id = %(tenant)s AND principal = %(principal)s
     LIMIT %(most)s) AS known) < %(most)s
@@ -46,8 +46,9 @@ LOCK: Final = FIND + b" FOR UPDATE"
 UPDATE: Final = f"""
 UPDATE conversations
 SET title = %(title)s, model = %(model)s, collection = %(collection)s,
-    collections = %(collections)s, filter = %(filter)s, max_output_tokens = %(max_output_tokens)s,
-    prompt = %(prompt)s, updated_at = clock_timestamp()
+    collections = %(collections)s, documents = %(documents)s, filter = %(filter)s,
+    max_output_tokens = %(max_output_tokens)s, prompt = %(prompt)s,
+    updated_at = clock_timestamp()
 WHERE {_OWN}
 RETURNING {_COLUMNS}
 """.encode()  # noqa: S608  (constants of this module)

@@ -33,6 +33,7 @@ from query.domain import Hit, Passage, Question, Version
 from query.guardrail import Stage, Verdict
 from query.prompt import read_reference
 from query.usecases.answers import Answers
+from query.usecases.attached import find_scope
 from query.usecases.find_passages import FindPassages
 from query.usecases.generator import EXTRACTIVE, REFUSAL, Generator, Prompt, make_instructions
 from query.usecases.guarded_output import GuardedOutput, Part
@@ -190,14 +191,14 @@ class Ask:
                 return
 
     async def _find_hits(self, inquiry: Inquiry) -> Sequence[Hit]:
+        scope = find_scope(inquiry)
         question = Question(
             tenant=inquiry.tenant,
             held=inquiry.held,
             text=inquiry.asked,
-            collection=inquiry.collection,
-            collections=inquiry.collections,
+            collections=scope.collections,
             limit=PASSAGES_SHOWN,
-            where=inquiry.where,
+            where=scope.where,
             reranker=inquiry.reranker,
             as_of=inquiry.as_of,
         )

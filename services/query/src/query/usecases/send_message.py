@@ -51,10 +51,10 @@ class NewMessage:
 class SendMessage:
     """Answers a question in its conversation, as `Ask` does.
 
-    Collections, filter, model and prompt are those of the conversation: nothing that was retrieved
-    or said changes them. A question that leans on earlier ones is searched with their words.
-    Question and answer are stored in one transaction, so a conversation has no question without an
-    answer.
+    Collections, documents, filter, model and prompt are those of the conversation: nothing that was
+    retrieved or said changes them. A question that leans on earlier ones is searched with their
+    words. Question and answer are stored in one transaction, so a conversation has no question
+    without an answer.
     """
 
     conversations: Conversations
@@ -121,6 +121,7 @@ def _make_inquiry(message: NewMessage, opened: Opened, asked: str) -> Inquiry:
         question=message.question,
         collection=settings.collection,
         collections=settings.collections,
+        documents=settings.documents,
         model=settings.model,
         max_output_tokens=settings.max_output_tokens or OUTPUT_TOKENS_DEFAULT,
         filter=settings.filter,

@@ -27,39 +27,39 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+aquifer/query/v1/conversation_service.proto\x12\x10\x61quifer.query.v1\x1a$aquifer/query/v1/query_service.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x02\n\x0c\x43onversation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ncollection\x18\x04 \x01(\t\x12\x13\n\x0b\x63ollections\x18\r \x03(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x05\x12\x15\n\rmessage_count\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivity_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rlast_messages\x18\x0b \x03(\x0b\x32\x19.aquifer.query.v1.Message\x12\x0e\n\x06prompt\x18\x0c \x01(\t\"\x8e\x02\n\x07Message\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04role\x18\x02 \x01(\x0e\x32\x1d.aquifer.query.v1.MessageRole\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tanswer_id\x18\x04 \x01(\t\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12\x10\n\x08withheld\x18\x06 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcitations\x18\x08 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\"Q\n\x19\x43reateConversationRequest\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.aquifer.query.v1.Conversation\"&\n\x16GetConversationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12!\n\x19messages_per_conversation\x18\x03 \x01(\x05\"k\n\x19ListConversationsResponse\x12\x35\n\rconversations\x18\x01 \x03(\x0b\x32\x1e.aquifer.query.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x19UpdateConversationRequest\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.aquifer.query.v1.Conversation\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\")\n\x19\x44\x65leteConversationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1c\n\x1a\x44\x65leteConversationResponse\"g\n\x13ListMessagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x19\n\x11include_citations\x18\x04 \x01(\x08\"\\\n\x14ListMessagesResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.aquifer.query.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x12SendMessageRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t*^\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x32\xcc\x05\n\x13\x43onversationService\x12\x61\n\x12\x43reateConversation\x12+.aquifer.query.v1.CreateConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12[\n\x0fGetConversation\x12(.aquifer.query.v1.GetConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12l\n\x11ListConversations\x12*.aquifer.query.v1.ListConversationsRequest\x1a+.aquifer.query.v1.ListConversationsResponse\x12\x61\n\x12UpdateConversation\x12+.aquifer.query.v1.UpdateConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12o\n\x12\x44\x65leteConversation\x12+.aquifer.query.v1.DeleteConversationRequest\x1a,.aquifer.query.v1.DeleteConversationResponse\x12]\n\x0cListMessages\x12%.aquifer.query.v1.ListMessagesRequest\x1a&.aquifer.query.v1.ListMessagesResponse\x12T\n\x0bSendMessage\x12$.aquifer.query.v1.SendMessageRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+aquifer/query/v1/conversation_service.proto\x12\x10\x61quifer.query.v1\x1a$aquifer/query/v1/query_service.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x03\n\x0c\x43onversation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\ncollection\x18\x04 \x01(\t\x12\x13\n\x0b\x63ollections\x18\r \x03(\t\x12\x11\n\tdocuments\x18\x0e \x03(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x05\x12\x15\n\rmessage_count\x18\x07 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivity_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rlast_messages\x18\x0b \x03(\x0b\x32\x19.aquifer.query.v1.Message\x12\x0e\n\x06prompt\x18\x0c \x01(\t\"\x8e\x02\n\x07Message\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04role\x18\x02 \x01(\x0e\x32\x1d.aquifer.query.v1.MessageRole\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tanswer_id\x18\x04 \x01(\t\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.aquifer.query.v1.FinishReason\x12\x10\n\x08withheld\x18\x06 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tcitations\x18\x08 \x03(\x0b\x32\x1a.aquifer.query.v1.Citation\"Q\n\x19\x43reateConversationRequest\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.aquifer.query.v1.Conversation\"&\n\x16GetConversationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12!\n\x19messages_per_conversation\x18\x03 \x01(\x05\"k\n\x19ListConversationsResponse\x12\x35\n\rconversations\x18\x01 \x03(\x0b\x32\x1e.aquifer.query.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x19UpdateConversationRequest\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.aquifer.query.v1.Conversation\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\")\n\x19\x44\x65leteConversationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1c\n\x1a\x44\x65leteConversationResponse\"g\n\x13ListMessagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x19\n\x11include_citations\x18\x04 \x01(\x08\"\\\n\x14ListMessagesResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.aquifer.query.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x12SendMessageRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t*^\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x01\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x02\x32\xcc\x05\n\x13\x43onversationService\x12\x61\n\x12\x43reateConversation\x12+.aquifer.query.v1.CreateConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12[\n\x0fGetConversation\x12(.aquifer.query.v1.GetConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12l\n\x11ListConversations\x12*.aquifer.query.v1.ListConversationsRequest\x1a+.aquifer.query.v1.ListConversationsResponse\x12\x61\n\x12UpdateConversation\x12+.aquifer.query.v1.UpdateConversationRequest\x1a\x1e.aquifer.query.v1.Conversation\x12o\n\x12\x44\x65leteConversation\x12+.aquifer.query.v1.DeleteConversationRequest\x1a,.aquifer.query.v1.DeleteConversationResponse\x12]\n\x0cListMessages\x12%.aquifer.query.v1.ListMessagesRequest\x1a&.aquifer.query.v1.ListMessagesResponse\x12T\n\x0bSendMessage\x12$.aquifer.query.v1.SendMessageRequest\x1a\x1d.aquifer.query.v1.AskResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aquifer.query.v1.conversation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEROLE']._serialized_start=1641
-  _globals['_MESSAGEROLE']._serialized_end=1735
+  _globals['_MESSAGEROLE']._serialized_start=1660
+  _globals['_MESSAGEROLE']._serialized_end=1754
   _globals['_CONVERSATION']._serialized_start=171
-  _globals['_CONVERSATION']._serialized_end=551
-  _globals['_MESSAGE']._serialized_start=554
-  _globals['_MESSAGE']._serialized_end=824
-  _globals['_CREATECONVERSATIONREQUEST']._serialized_start=826
-  _globals['_CREATECONVERSATIONREQUEST']._serialized_end=907
-  _globals['_GETCONVERSATIONREQUEST']._serialized_start=909
-  _globals['_GETCONVERSATIONREQUEST']._serialized_end=947
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=949
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=1049
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=1051
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1158
-  _globals['_UPDATECONVERSATIONREQUEST']._serialized_start=1161
-  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=1291
-  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1293
-  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1334
-  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1336
-  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=1364
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1366
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1469
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1471
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1563
-  _globals['_SENDMESSAGEREQUEST']._serialized_start=1565
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=1639
-  _globals['_CONVERSATIONSERVICE']._serialized_start=1738
-  _globals['_CONVERSATIONSERVICE']._serialized_end=2454
+  _globals['_CONVERSATION']._serialized_end=570
+  _globals['_MESSAGE']._serialized_start=573
+  _globals['_MESSAGE']._serialized_end=843
+  _globals['_CREATECONVERSATIONREQUEST']._serialized_start=845
+  _globals['_CREATECONVERSATIONREQUEST']._serialized_end=926
+  _globals['_GETCONVERSATIONREQUEST']._serialized_start=928
+  _globals['_GETCONVERSATIONREQUEST']._serialized_end=966
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=968
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=1068
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=1070
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1177
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_start=1180
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=1310
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1312
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1353
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1355
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=1383
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1385
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1488
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1490
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1582
+  _globals['_SENDMESSAGEREQUEST']._serialized_start=1584
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=1658
+  _globals['_CONVERSATIONSERVICE']._serialized_start=1757
+  _globals['_CONVERSATIONSERVICE']._serialized_end=2473
 # @@protoc_insertion_point(module_scope)

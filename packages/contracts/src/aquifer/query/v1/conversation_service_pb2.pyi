@@ -54,6 +54,7 @@ class Conversation(message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     COLLECTION_FIELD_NUMBER: builtins.int
     COLLECTIONS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: builtins.int
@@ -80,7 +81,16 @@ class Conversation(message.Message):
     """Prompt of its answers, see `AskRequest.prompt`."""
     @builtins.property
     def collections(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Only from passages of these collections, see `SearchRequest.collections`."""
+        """Only from passages of these collections, see `SearchRequest.collections`, and of `documents`."""
+
+    @builtins.property
+    def documents(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Documents attached to the conversation, `collections/{collection}/documents/{document}`; at most 100, each
+        once. Its messages are answered from their passages and from those of `collection` and `collections`; if
+        no collection is set, from those of the documents alone. `filter` holds for all of them. Nothing is
+        checked when they are set: a document counts for a message if it is searchable by then and the caller's
+        key may see it.
+        """
 
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
@@ -108,6 +118,7 @@ class Conversation(message.Message):
         model: builtins.str = ...,
         collection: builtins.str = ...,
         collections: abc.Iterable[builtins.str] | None = ...,
+        documents: abc.Iterable[builtins.str] | None = ...,
         filter: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
         message_count: builtins.int = ...,
@@ -119,7 +130,7 @@ class Conversation(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "collections", b"collections", "create_time", b"create_time", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "prompt", b"prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["activity_time", b"activity_time", "collection", b"collection", "collections", b"collections", "create_time", b"create_time", "documents", b"documents", "filter", b"filter", "last_messages", b"last_messages", "max_output_tokens", b"max_output_tokens", "message_count", b"message_count", "model", b"model", "name", b"name", "prompt", b"prompt", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,8 +298,8 @@ class UpdateConversationRequest(message.Message):
 
     @builtins.property
     def update_mask(self) -> field_mask_pb2.FieldMask:
-        """Any of `title`, `model`, `collection`, `collections`, `filter`, `max_output_tokens`, `prompt`; `*` or
-        empty: all.
+        """Any of `title`, `model`, `collection`, `collections`, `documents`, `filter`, `max_output_tokens`, `prompt`;
+        `*` or empty: all.
         """
 
     def __init__(

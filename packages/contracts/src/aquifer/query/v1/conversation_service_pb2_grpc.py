@@ -97,8 +97,8 @@ class ConversationServiceServicer(object):
 
     def CreateConversation(self, request, context):
         """Creates a conversation without messages. Scope `ask`. INVALID_ARGUMENT CONVERSATION_RANGE,
-        COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal
-        has 100,000.
+        COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT, FILTER_INVALID. FAILED_PRECONDITION
+        CONVERSATIONS_FULL: the principal has 100,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,15 +122,15 @@ class ConversationServiceServicer(object):
 
     def UpdateConversation(self, request, context):
         """Changes settings; they hold for messages sent from now on. Scope `ask`. Idempotent.
-        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, UPDATE_MASK.
-        NOT_FOUND CONVERSATION_UNKNOWN.
+        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT,
+        FILTER_INVALID, UPDATE_MASK. NOT_FOUND CONVERSATION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """Deletes a conversation with its messages and answers. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN.
+        """Deletes a conversation with its messages and answers; its `documents` stay. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,8 +29,8 @@ class ConversationServiceStub:
     def __init__(self, channel: aio.Channel) -> None: ...
     CreateConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.CreateConversationRequest, conversation_service_pb2.Conversation]
     """Creates a conversation without messages. Scope `ask`. INVALID_ARGUMENT CONVERSATION_RANGE,
-    COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal
-    has 100,000.
+    COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT, FILTER_INVALID. FAILED_PRECONDITION
+    CONVERSATIONS_FULL: the principal has 100,000.
     """
     GetConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.GetConversationRequest, conversation_service_pb2.Conversation]
     """Returns a conversation, without messages. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
@@ -41,11 +41,11 @@ class ConversationServiceStub:
     """
     UpdateConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.UpdateConversationRequest, conversation_service_pb2.Conversation]
     """Changes settings; they hold for messages sent from now on. Scope `ask`. Idempotent.
-    INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, UPDATE_MASK.
-    NOT_FOUND CONVERSATION_UNKNOWN.
+    INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT,
+    FILTER_INVALID, UPDATE_MASK. NOT_FOUND CONVERSATION_UNKNOWN.
     """
     DeleteConversation: aio.UnaryUnaryMultiCallable[conversation_service_pb2.DeleteConversationRequest, conversation_service_pb2.DeleteConversationResponse]
-    """Deletes a conversation with its messages and answers. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
+    """Deletes a conversation with its messages and answers; its `documents` stay. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
     ListMessages: aio.UnaryUnaryMultiCallable[conversation_service_pb2.ListMessagesRequest, conversation_service_pb2.ListMessagesResponse]
     """Lists the messages of a conversation, oldest first. Scope `ask`. INVALID_ARGUMENT PAGE_SIZE_RANGE,
     PAGE_TOKEN_INVALID. NOT_FOUND CONVERSATION_UNKNOWN.
@@ -87,8 +87,8 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[conversation_service_pb2.CreateConversationRequest, abc.Awaitable[conversation_service_pb2.Conversation]],
     ) -> abc.Awaitable[conversation_service_pb2.Conversation]:
         """Creates a conversation without messages. Scope `ask`. INVALID_ARGUMENT CONVERSATION_RANGE,
-        COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID. FAILED_PRECONDITION CONVERSATIONS_FULL: the principal
-        has 100,000.
+        COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT, FILTER_INVALID. FAILED_PRECONDITION
+        CONVERSATIONS_FULL: the principal has 100,000.
         """
 
     @abc_1.abstractmethod
@@ -117,8 +117,8 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         context: aio.ServicerContext[conversation_service_pb2.UpdateConversationRequest, abc.Awaitable[conversation_service_pb2.Conversation]],
     ) -> abc.Awaitable[conversation_service_pb2.Conversation]:
         """Changes settings; they hold for messages sent from now on. Scope `ask`. Idempotent.
-        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, FILTER_INVALID, UPDATE_MASK.
-        NOT_FOUND CONVERSATION_UNKNOWN.
+        INVALID_ARGUMENT CONVERSATION_RANGE, COLLECTION_NAME, COLLECTIONS_COUNT, DOCUMENT_NAME, DOCUMENTS_COUNT,
+        FILTER_INVALID, UPDATE_MASK. NOT_FOUND CONVERSATION_UNKNOWN.
         """
 
     @abc_1.abstractmethod
@@ -127,7 +127,7 @@ class ConversationServiceServicer(metaclass=abc_1.ABCMeta):
         request: conversation_service_pb2.DeleteConversationRequest,
         context: aio.ServicerContext[conversation_service_pb2.DeleteConversationRequest, abc.Awaitable[conversation_service_pb2.DeleteConversationResponse]],
     ) -> abc.Awaitable[conversation_service_pb2.DeleteConversationResponse]:
-        """Deletes a conversation with its messages and answers. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
+        """Deletes a conversation with its messages and answers; its `documents` stay. Scope `ask`. NOT_FOUND CONVERSATION_UNKNOWN."""
 
     @abc_1.abstractmethod
     def ListMessages(

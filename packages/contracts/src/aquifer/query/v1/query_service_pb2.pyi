@@ -1236,6 +1236,7 @@ class AnswerSettings(message.Message):
 
     COLLECTION_FIELD_NUMBER: builtins.int
     COLLECTIONS_FIELD_NUMBER: builtins.int
+    DOCUMENTS_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
@@ -1259,6 +1260,10 @@ class AnswerSettings(message.Message):
         """See `SearchRequest.collections`."""
 
     @builtins.property
+    def documents(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `Conversation.documents`; none for an answer outside of conversations."""
+
+    @builtins.property
     def as_of(self) -> timestamp_pb2.Timestamp:
         """See `SearchRequest.as_of`."""
 
@@ -1267,6 +1272,7 @@ class AnswerSettings(message.Message):
         *,
         collection: builtins.str = ...,
         collections: abc.Iterable[builtins.str] | None = ...,
+        documents: abc.Iterable[builtins.str] | None = ...,
         filter: builtins.str = ...,
         model: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
@@ -1276,7 +1282,7 @@ class AnswerSettings(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "collection", b"collection", "collections", b"collections", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["as_of", b"as_of", "collection", b"collection", "collections", b"collections", "documents", b"documents", "filter", b"filter", "max_output_tokens", b"max_output_tokens", "model", b"model", "rerank", b"rerank", "reranker", b"reranker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

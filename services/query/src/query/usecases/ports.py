@@ -38,10 +38,10 @@ class Embedder(Protocol):
         OverloadedError: its queue is full.
     """
 
-    async def embed_question(self, tenant: str, text: str) -> Vector | None:
-        """Embed a question of a tenant for the current call, on the interactive lane.
+    async def embed_questions(self, tenant: str, texts: Sequence[str]) -> Sequence[Vector | None]:
+        """Embed questions of a tenant for the current call, on the interactive lane, in order.
 
-        None if it is written in a script that the model does not know.
+        None for one that is written in a script that the model does not know.
         """
 
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:

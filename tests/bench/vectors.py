@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from query.retrieval.vector_store import Probe, TenantScope
 from query.vectors.engine_client import EngineVectors, open_channel
-from stack.programs import HUGE_PAGES
 from tests.bench import floors, processes
 from tests.bench.corpus import Corpus
 from tests.bench.figures import Aim, Figure, Row, quantile
@@ -85,7 +84,7 @@ def _run_process(folder: Path) -> Iterator[int]:
             [*command, "--data", str(folder / "data")],
             stdout=log,
             stderr=log,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **HUGE_PAGES},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
     try:
         yield process.pid

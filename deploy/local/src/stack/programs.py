@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from typing_extensions import override
 
@@ -16,9 +16,6 @@ from stack.ports import LOOPBACK, is_listening
 from stack.processes import Command
 
 _PROBE_S = 0.5
-# The values that filters read lie all over the memory of a vector process that has just written
-# them. With huge pages their addresses are translated without a further look into memory.
-HUGE_PAGES: Final = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def make_python_command(
@@ -153,7 +150,7 @@ class Vectors(Part):
             *("--socket", str(self.socket_path), "--data", str(self.data)),
             folder=self.data,
             log=self.log,
-            environment={**HUGE_PAGES, **self._environment},
+            environment=self._environment,
         )
 
     @override

@@ -153,6 +153,8 @@ EXCLUDED = {
         "COLLECTIONS_COUNT": "checked when they were set",
         "FILTER_INVALID": "checked when it was set",
         "OUTPUT_TOKENS_RANGE": "checked when it was set",
+        "AS_OF_RANGE": "a message asks for live versions",
+        "HISTORY_NOT_KEPT": "a message asks for live versions",
         "CAPABILITY_MISSING": "query asks for text, which every model here can write",
     },
     "ProfileService.ListProfiles": PROFILE | COUNTED,

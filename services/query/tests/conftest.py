@@ -45,11 +45,11 @@ class HashingEmbedder(Embedder):
         return self.others.setdefault(profile, HashingEmbedder(profile))
 
     @override
-    async def embed_question(self, tenant: str, text: str) -> Vector | None:
-        if text.lower() == text.upper() and any(map(str.isalpha, text)):
-            return None  # it knows no script without letters in two cases
-        row: Vector = self.rows([text])[0]
-        return row
+    async def embed_questions(self, tenant: str, texts: Sequence[str]) -> Sequence[Vector | None]:
+        # It knows no script without letters in two cases.
+        unread = [one.lower() == one.upper() and any(map(str.isalpha, one)) for one in texts]
+        rows = self.rows(texts)
+        return [None if not_read else row for not_read, row in zip(unread, rows, strict=True)]
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:

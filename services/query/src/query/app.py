@@ -1,10 +1,9 @@
 """Connects use cases with their adapters; the only module that knows both."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,12 +20,11 @@ from aquifer.query.v1.conversation_service_pb2_grpc import (
 )
 from aquifer.query.v1.prompt_service_pb2_grpc import add_PromptServiceServicer_to_server
 from aquifer.query.v1.query_service_pb2_grpc import add_QueryServiceServicer_to_server
-from chassis.base.errors import ServiceError
 from chassis.base.postgres import Database, open_database
 from chassis.events.inbox import forget_old
 from chassis.events.outbox import Outbox
 from chassis.events.work import GuardedTransactions
-from chassis.process.process import Loop, Process
+from chassis.process.process import Process
 from chassis.process.reconcile import ReconcileRpc
 from chassis.rpc.channel import open_channel
 from query.checks.by_model import Judge
@@ -42,6 +40,7 @@ from query.gateways import (
     InferenceRewriter,
     InferenceTokenCounter,
 )
+from query.loops import make_loop
 from query.profile import Profile
 from query.profile_rpc import ProfileRpc
 from query.prompt_rpc import PromptRpc
@@ -97,7 +96,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "query"
-PAUSE_MIN_S: Final = 0.5
 REMOVE_EVERY_S: Final = 2.0
 UPDATE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 600.0
@@ -260,10 +258,10 @@ def wire(process: Process, adapters: Adapters, settings: Settings) -> None:
     process.add_loop(outbox.relay)
     process.add_loop(removal.run)
     for place, wake in enumerate(indexes.wakes):
-        process.add_loop(_make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
-    process.add_loop(_make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
-    process.add_loop(_make_loop(UPDATE_EVERY_S, points.run))
-    process.add_loop(_make_loop(settings.reconcile_s, remove.run))
+        process.add_loop(make_loop(settings.reconcile_s, _make_keep(keep, place), wake=wake))
+    process.add_loop(make_loop(REMOVE_EVERY_S, RemovePoints(ledger, indexes).run))
+    process.add_loop(make_loop(UPDATE_EVERY_S, points.run))
+    process.add_loop(make_loop(settings.reconcile_s, remove.run))
     _add_removal_by_age(process, adapters.database, begin, settings)
     _tell_state(process, adapters.database, ledger, indexes)
 
@@ -278,14 +276,14 @@ def _add_removal_by_age(
             retention=timedelta(days=settings.answer_retention_days),
             clock=partial(datetime.now, UTC),
         )
-        process.add_loop(_make_loop(EXPIRE_EVERY_S, expire.run))
+        process.add_loop(make_loop(EXPIRE_EVERY_S, expire.run))
     history = KeepHistory(
         begin=begin,
         history=PostgresHistory(database),
         window=timedelta(days=settings.history_days),
     )
-    process.add_loop(_make_loop(HISTORY_EVERY_S, history.run))
-    process.add_loop(_make_loop(FORGET_EVERY_S, _make_forget_inbox(database, settings)))
+    process.add_loop(make_loop(HISTORY_EVERY_S, history.run))
+    process.add_loop(make_loop(FORGET_EVERY_S, _make_forget_inbox(database, settings)))
 
 
 def _tell_state(
@@ -356,35 +354,6 @@ def _make_profile_rpc(
 
 def _make_profile(settings: Settings) -> Profile:
     return Profile(name=settings.embedding_profile, dimensions=settings.embedding_dimensions)
-
-
-def _make_loop(
-    pause_s: float, work: Callable[[], Awaitable[object]], *, wake: asyncio.Event | None = None
-) -> Loop:
-    """Makes a loop that repeats work, also after a round in which a dependency was unavailable.
-
-    `wake` ends a pause, but not before `PAUSE_MIN_S`.
-    """
-    awake = wake or asyncio.Event()
-
-    async def loop() -> None:
-        while True:
-            awake.clear()
-            try:
-                await work()
-            except ServiceError as error:
-                log.warning(
-                    "work.waiting",
-                    extra={
-                        "work": getattr(work, "__name__", type(work).__name__),
-                        "reason": error.reason,
-                    },
-                )
-            await asyncio.sleep(min(pause_s, PAUSE_MIN_S))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(awake.wait(), pause_s)
-
-    return loop
 
 
 def _make_keep(keep: KeepIndexes, place: int) -> Callable[[], Awaitable[object]]:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from aquifer.query.v1 import conversation_service_pb2 as pb
 from aquifer.query.v1.conversation_service_pb2_grpc import ConversationServiceServicer
-from aquifer.query.v1.query_service_pb2 import FINISH_REASON_UNSPECIFIED, AskResponse
+from aquifer.query.v1.query_service_pb2 import AskResponse
 from chassis.base import paging
 from chassis.identity.tokens import caller
 from chassis.rpc.server import Access, any_of
@@ -199,7 +199,7 @@ def _read_settings(given: pb.Conversation) -> Settings:
 
 def _to_conversation(one: Conversation) -> pb.Conversation:
     settings, name = one.settings, make_name(one.conversation_id)
-    return pb.Conversation(
+    made = pb.Conversation(
         name=name,
         title=settings.title,
         model=settings.model,
@@ -210,29 +210,32 @@ def _to_conversation(one: Conversation) -> pb.Conversation:
         max_output_tokens=settings.max_output_tokens,
         prompt=settings.prompt,
         message_count=one.message_count,
-        create_time=_to_timestamp(one.created_at),
-        update_time=_to_timestamp(one.updated_at),
-        activity_time=_to_timestamp(one.active_at),
         last_messages=[_to_message(name, last) for last in one.last_messages],
     )
+    _set_time(made.create_time, one.created_at)
+    _set_time(made.update_time, one.updated_at)
+    _set_time(made.activity_time, one.active_at)
+    return made
 
 
 def _to_message(conversation: str, one: Message) -> pb.Message:
-    return pb.Message(
-        name=f"{conversation}/messages/{one.number}",
-        role=ROLES[one.role],
-        text=one.text,
-        answer_id=str(one.answer_id) if one.answer_id else "",
-        finish_reason=FINISH_REASONS[one.reason] if one.reason else FINISH_REASON_UNSPECIFIED,
-        withheld=one.withheld,
-        create_time=_to_timestamp(one.created_at),
-        citations=map(to_citation, one.citations),
+    """A message; what only answers have is not set for questions, because a page has hundreds."""
+    made = pb.Message(
+        name=f"{conversation}/messages/{one.number}", role=ROLES[one.role], text=one.text
     )
+    _set_time(made.create_time, one.created_at)
+    if one.answer_id:
+        made.answer_id = str(one.answer_id)
+        made.withheld = one.withheld
+        if one.reason:
+            made.finish_reason = FINISH_REASONS[one.reason]
+        if one.citations:
+            made.citations.extend(map(to_citation, one.citations))
+    return made
 
 
-def _to_timestamp(time: datetime) -> Timestamp:
+def _set_time(field: Timestamp, time: datetime) -> None:
     """As `Timestamp.FromDatetime`, in a third of its time: a page has hundreds."""
     since = time - EPOCH
-    return Timestamp(
-        seconds=since.days * SECONDS_PER_DAY + since.seconds, nanos=since.microseconds * 1_000
-    )
+    field.seconds = since.days * SECONDS_PER_DAY + since.seconds
+    field.nanos = since.microseconds * 1_000

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from typing import Final
 
 import grpc
@@ -77,20 +76,21 @@ class InferenceEmbedder(Embedder):
         self._remembered = remembered
 
     @override
-    async def embed_question(self, tenant: str, text: str) -> Vector | None:
-        return await self._remembered.find(tenant, text, partial(self._embed_question, text))
+    async def embed_questions(self, tenant: str, texts: Sequence[str]) -> Sequence[Vector | None]:
+        return await self._remembered.find(tenant, texts, self._embed_questions)
 
-    async def _embed_question(self, text: str) -> Vector | None:
+    async def _embed_questions(self, texts: Sequence[str]) -> Sequence[Vector | None]:
         request = pb.EmbedRequest(
             profile=self._profile.name,
-            texts=[text],
+            texts=texts,
             lane=LANE_INTERACTIVE,
             input_type=pb.INPUT_TYPE_QUESTION,
         )
         with _translate_unknown(self._profile):
             response = await self._stub.Embed(request)
-        row: Vector = self._read(response, rows=1)[0]
-        return None if response.unknown_script else row
+        rows = self._read(response, rows=len(texts))
+        unread = set(response.unknown_script)
+        return [None if place in unread else row for place, row in enumerate(rows)]
 
     @override
     async def embed_passages(self, tenant: str, texts: Sequence[str]) -> Matrix:

@@ -1,7 +1,7 @@
 """Remembers the vectors of questions, because people and programs ask the same ones again."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -30,23 +30,29 @@ class QuestionVectors:
         self._held: OrderedDict[bytes, Vector | None] = OrderedDict()
 
     async def find(
-        self, tenant: str, text: str, embed: Callable[[], Awaitable[Vector | None]]
-    ) -> Vector | None:
-        """The vector of a question; `embed` computes it if it is not remembered.
+        self,
+        tenant: str,
+        texts: Sequence[str],
+        embed: Callable[[Sequence[str]], Awaitable[Sequence[Vector | None]]],
+    ) -> Sequence[Vector | None]:
+        """The vectors of questions; `embed` computes those that are not remembered, in one call.
 
-        None if the model cannot read the question, which is remembered too.
+        None for one that the model cannot read, which is remembered too.
         """
-        key = _make_key(tenant, text)
-        if key in self._held:
-            REQUESTS.labels("hit").inc()
+        asked = {_make_key(tenant, text): text for text in texts}
+        found = {key: self._held[key] for key in asked if key in self._held}
+        for key in found:
             self._held.move_to_end(key)
-            return self._held[key]
-        REQUESTS.labels("miss").inc()
-        vector = await embed()
-        self._held[key] = vector
-        while len(self._held) > self._held_max:
-            self._held.popitem(last=False)
-        return vector
+        missing = {key: text for key, text in asked.items() if key not in found}
+        REQUESTS.labels("hit").inc(len(found))
+        REQUESTS.labels("miss").inc(len(missing))
+        if missing:
+            made = dict(zip(missing, await embed(list(missing.values())), strict=True))
+            found |= made
+            self._held |= made
+            while len(self._held) > self._held_max:
+                self._held.popitem(last=False)
+        return [found[_make_key(tenant, text)] for text in texts]
 
 
 def _make_key(tenant: str, text: str) -> bytes:

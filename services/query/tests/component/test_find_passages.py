@@ -1,5 +1,6 @@
 """What is found is the caller's, live and looked up again; the order is always the same."""
 
+import asyncio
 import uuid
 from dataclasses import replace
 
@@ -324,6 +325,17 @@ async def test_other_wordings_find_what_the_question_misses(world):
     question = {"limit": 2, "wordings": ("rotor blades",)}
     found = {hit.passage.text for hit in (await find(world, "impeller", **question)).hits}
     assert found == {"impeller wear", "worn rotor blades"}
+
+
+async def test_a_failed_search_for_several_wordings_is_one_error_and_leaves_no_task(world):
+    await world.deliver(world.embedded("impeller wear"))
+    assert await world.search("impeller") == ["impeller wear"]
+    await world.vectors.drop()
+    running = asyncio.all_tasks()
+    with pytest.raises(UnavailableError) as failed:
+        await find(world, "impeller", wordings=("rotor blades", "worn rotor"))
+    assert failed.value.reason == "VECTORS_REBUILDING"
+    assert asyncio.all_tasks() == running
 
 
 async def test_diverse_hits_leave_out_what_repeats_in_other_words(world):

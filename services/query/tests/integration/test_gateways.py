@@ -217,7 +217,7 @@ async def test_without_passages_no_model_is_needed_that_writes(inference, channe
 
 async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference, channel):
     embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(0))
-    await embedder.embed_question("acme", "why")
+    await embedder.embed_questions("acme", ["why"])
     await embedder.embed_passages("acme", ["It is deep."])
     assert [(list(one.texts), one.input_type) for one in inference.embedded] == [
         (["why"], pb.INPUT_TYPE_QUESTION),
@@ -225,11 +225,16 @@ async def test_inference_is_told_what_is_a_question_and_what_a_passage(inference
     ]
 
 
+async def ask_for_vectors(embedder, *texts: str, tenant: str = "acme"):
+    found = await embedder.embed_questions(tenant, texts)
+    return [None if one is None else one.tolist() for one in found]
+
+
 async def test_a_question_in_an_unknown_script_has_no_vector(inference, channel):
     embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(0))
-    assert (await embedder.embed_question("acme", "why")).tolist() == [1, 0]
-    inference.unknown_script = [0]
-    assert await embedder.embed_question("acme", "why") is None
+    assert await ask_for_vectors(embedder, "why", "how") == [[1, 0], [1, 0]]
+    inference.unknown_script = [1]
+    assert await ask_for_vectors(embedder, "why", "how") == [[1, 0], None]
 
 
 async def test_a_question_that_was_asked_before_is_not_embedded_again(inference, channel):
@@ -237,7 +242,7 @@ async def test_a_question_that_was_asked_before_is_not_embedded_again(inference,
 
     async def ask(tenant: str, text: str) -> int:
         before = len(inference.embedded)
-        assert (await embedder.embed_question(tenant, text)).tolist() == [1, 0]
+        assert await ask_for_vectors(embedder, text, tenant=tenant) == [[1, 0]]
         return len(inference.embedded) - before
 
     assert [await ask("acme", "why") for _ in range(3)] == [1, 0, 0]
@@ -247,17 +252,25 @@ async def test_a_question_that_was_asked_before_is_not_embedded_again(inference,
     assert await ask("acme", "why") == 1
 
 
+async def test_wordings_that_were_not_asked_before_are_embedded_in_one_call(inference, channel):
+    embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(8))
+    await ask_for_vectors(embedder, "why")
+    inference.unknown_script = [1]  # of the texts of the call
+    assert await ask_for_vectors(embedder, "how", "why", "how", "怎") == [[1, 0]] * 3 + [None]
+    assert [list(one.texts) for one in inference.embedded] == [["why"], ["how", "怎"]]
+
+
 async def test_what_cannot_be_read_is_remembered_and_a_failure_is_not(inference, channel):
     embedder = InferenceEmbedder(channel, PROFILE, QuestionVectors(8))
     inference.unknown_script = [0]
-    assert await embedder.embed_question("acme", "why") is None
+    assert await ask_for_vectors(embedder, "why") == [None]
     inference.unknown_script = []
-    assert await embedder.embed_question("acme", "why") is None
+    assert await ask_for_vectors(embedder, "why") == [None]
     inference.profile = "another"
     with pytest.raises(UnavailableError):
-        await embedder.embed_question("acme", "how")
+        await ask_for_vectors(embedder, "how")
     inference.profile = PROFILE.name
-    assert (await embedder.embed_question("acme", "how")).tolist() == [1, 0]
+    assert await ask_for_vectors(embedder, "how") == [[1, 0]]
 
 
 async def test_a_reranker_scores_the_texts_in_their_order(inference, channel):
@@ -313,7 +326,9 @@ async def test_tokens_are_counted_by_the_model_that_answers(inference, channel):
 async def test_vectors_of_another_profile_are_refused(inference, channel):
     inference.profile = "another"
     with pytest.raises(UnavailableError) as failed:
-        await InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_question("acme", "why")
+        await InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_questions(
+            "acme", ["why"]
+        )
     assert failed.value.reason == "PROFILE_MISMATCH"
 
 
@@ -323,7 +338,9 @@ async def test_inference_that_is_away_is_unavailable():
     ) as channel:
         assert await InferenceTokenCounter(channel).count("", ["why"]) is None
         for call in (
-            InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_question("acme", "why"),
+            InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_questions(
+                "acme", ["why"]
+            ),
             InferenceEmbedder(channel, PROFILE, QuestionVectors(0)).embed_passages("acme", ["why"]),
             InferenceReranker(channel).score("", "why", ["because"]),
             InferenceJudge(channel).ask("", "Is it?", "text"),

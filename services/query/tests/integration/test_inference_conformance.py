@@ -93,7 +93,7 @@ async def test_vectors_have_unit_length_and_the_order_of_their_texts(inference):
 
 async def test_a_text_has_the_same_vector_as_question_and_as_passage(inference):
     embedder, _ = inference
-    question = await embedder.embed_question("acme", "impeller wear")
+    [question] = await embedder.embed_questions("acme", ["impeller wear"])
     [row] = await embedder.embed_passages("acme", ["impeller wear"])
     assert question.ndim == 1
     assert float(question @ row) > 0.999
@@ -101,7 +101,7 @@ async def test_a_text_has_the_same_vector_as_question_and_as_passage(inference):
 
 async def test_texts_about_the_same_lie_closer(inference):
     embedder, _ = inference
-    question = await embedder.embed_question("acme", "replace the impeller of the pump")
+    [question] = await embedder.embed_questions("acme", ["replace the impeller of the pump"])
     near, far = await embedder.embed_passages("acme", [one.text for one in PASSAGES])
     assert float(question @ near) > float(question @ far)
 

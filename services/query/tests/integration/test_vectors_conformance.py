@@ -374,6 +374,30 @@ async def test_a_word_is_unknown_if_only_other_tenants_or_collections_have_it(st
     assert by_words(await store.search(ACME, spelled("reciept"))) == [1]
 
 
+async def test_a_word_is_known_if_only_a_point_beside_the_filter_has_it(store: VectorStore):
+    await store.upsert(ACME, [point(1, "the receipt of a pump"), point(2, "the reciept")])
+    within = Filter(documents=frozenset({point(1).document}))
+    assert by_words(await store.search(ACME, spelled("reciept", within=within))) == []
+    assert by_words(await store.search(ACME, spelled("raceipt", within=within))) == [1]
+
+
+async def test_a_word_is_unknown_to_whom_may_not_see_the_points_that_have_it(store: VectorStore):
+    """Otherwise a search would tell which words hidden points have."""
+    hidden = point(2, "the reciept", labels=("hr",))
+    await store.upsert(ACME, [point(1, "the receipt of a pump"), hidden])
+    within = Filter(documents=frozenset({point(1).document, hidden.document}))
+    for probe in (spelled("reciept"), spelled("reciept", within=within)):
+        assert by_words(await store.search(HR, probe)) == [2]
+        assert by_words(await store.search(BARE, probe)) == [1]
+        assert by_words(await store.search(ENG, probe)) == [1]
+
+
+async def test_a_hidden_word_corrects_no_typing_error(store: VectorStore):
+    await store.upsert(ACME, [point(1, "the receipt of a pump", labels=("hr",)), point(2, "pump")])
+    assert by_words(await store.search(HR, spelled("reciept"))) == [1]
+    assert by_words(await store.search(BARE, spelled("reciept"))) == []
+
+
 async def test_several_collections_are_searched_as_if_there_were_no_other(store: VectorStore):
     """The same points in the same order with the same scores; rarity counts these alone."""
     a, b, c = (f"collections/{name}/documents/d" for name in "abc")

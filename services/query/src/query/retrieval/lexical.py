@@ -97,5 +97,5 @@ def read_words(text: str) -> Words:
 
 
 def _vector(weights: Mapping[str, float]) -> SparseVector:
-    by_id = {make_id(term): weight for term, weight in weights.items()}
-    return SparseVector(tuple(sorted(by_id)), tuple(by_id[index] for index in sorted(by_id)))
+    by_id = sorted({make_id(term): weight for term, weight in weights.items()}.items())
+    return SparseVector(tuple(index for index, _ in by_id), tuple(weight for _, weight in by_id))

@@ -137,7 +137,7 @@ class Probe:
 
     `depth` limits each of the two lists before they are fused. The first `limit` of the fused order
     are exact (see `fuse`); all candidates are returned. Without `dense` the search uses only words;
-    an empty `sparse` finds nothing by words. A word that no point within `within` has is replaced
+    an empty `sparse` finds nothing by words. A word that no point of the `corpus` has is replaced
     by the words that look alike, see `spellings`. `diversity`, 0 to 1, as in `diversify`; it needs
     `dense`.
     """
@@ -170,6 +170,15 @@ class Probe:
                 max_spellings=SPELLINGS_MAX,
                 given=len(self.spellings),
             )
+
+    @property
+    def corpus(self) -> Filter:
+        """The searched collections, where words are known or not, and rare or not.
+
+        Within the scope of the call, as any filter. Other conditions are left out: a word does not
+        become a typing error because of them.
+        """
+        return Filter(collections=self.within.collections, live_only=self.within.live_only)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

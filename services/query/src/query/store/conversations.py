@@ -76,7 +76,7 @@ class PostgresConversations(Conversations):
             "chars": LAST_MESSAGE_CHARS,
         }
         async with self._transactions.database.transaction(owner.tenant) as tx:
-            rows = await (await tx.execute(statements.LIST, values)).fetchall()
+            rows = await (await tx.execute(statements.LIST, values, binary=True)).fetchall()
         return [
             _conversation(own[0], [_message(row) for row in own if row["number"]])
             for own in (list(one) for _, one in groupby(rows, lambda row: row["conversation_id"]))

@@ -1,4 +1,4 @@
-"""The history of versions: since when it is kept, and what has left it; of no tenant."""
+"""The history of versions: what was live at a time, since when it is kept, and what has left it."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,7 +8,17 @@ from typing_extensions import override
 
 from chassis.base.postgres import Database
 from query.domain import Version
-from query.usecases.ports import History
+from query.usecases.records import History
+
+# What is true of a passage `version` of the document `known`, if its version is live, or was.
+_LIVE: Final = "known.live_version = {version}"
+_WAS_LIVE: Final = """(
+    known.live_version = {version} AND coalesce(known.live_at <= %(as_of)s, true)
+    OR EXISTS (
+        SELECT FROM superseded_versions AS old
+        WHERE old.tenant_id = %(tenant)s AND old.document = {document} AND old.version = {version}
+            AND coalesce(old.live_at <= %(as_of)s, true) AND old.superseded_at > %(as_of)s))"""
+HISTORY_SPAN: Final = ", (SELECT since FROM history) AS since, clock_timestamp() AS now"
 
 # Longer than a transaction lasts: one that began before a history was kept removes what it
 # supersedes, and may end later.
@@ -59,3 +69,9 @@ class PostgresHistory(History):
                 (row["tenant_id"], Version(document=row["document"], number=row["version"]))
                 for row in await cursor.fetchall()
             ]
+
+
+def condition_of_life(row: str, as_of: datetime | None) -> str:
+    """What is true of the version of a row if it is live, or was at a time."""
+    condition = _LIVE if as_of is None else _WAS_LIVE
+    return condition.format(document=f"{row}.document", version=f"{row}.version")

@@ -14,6 +14,7 @@ from chassis.process.ops import Stage
 from query.domain import Hit, PageBreak, Passage, Standing, Vector, Version
 from query.profile import Profile
 from query.store.filters import condition
+from query.store.history import HISTORY_SPAN, condition_of_life
 from query.store.rows import read_standing
 from query.store.statements import STANDING
 from query.usecases.ports import (
@@ -31,16 +32,6 @@ _PASSAGE: Final = (
     " page_breaks, headings, table_header, lines, ingest_trace_id,"
     " upload_event_id, created_at"
 )
-# What is true of a passage `version` of the document `known`, if its version is live, or was.
-_LIVE: Final = "known.live_version = {version}"
-_WAS_LIVE: Final = """(
-    known.live_version = {version} AND coalesce(known.live_at <= %(as_of)s, true)
-    OR EXISTS (
-        SELECT FROM superseded_versions AS old
-        WHERE old.tenant_id = %(tenant)s AND old.document = {document} AND old.version = {version}
-            AND coalesce(old.live_at <= %(as_of)s, true) AND old.superseded_at > %(as_of)s))"""
-_HISTORY: Final = ", (SELECT since FROM history) AS since, clock_timestamp() AS now"
-
 # The description of a passage's version.
 _DESCRIBED: Final = """
 CROSS JOIN LATERAL (
@@ -223,8 +214,8 @@ class PostgresLedger(Ledger):
             tenant,
             _LOOK_UP.format(
                 where=where and _WHERE.format(condition=where),
-                live=_condition_of_life("passage", wanted.as_of),
-                history=_HISTORY if wanted.as_of else "",
+                live=condition_of_life("passage", wanted.as_of),
+                history=HISTORY_SPAN if wanted.as_of else "",
             ),
             **values,
             as_of=wanted.as_of,
@@ -260,7 +251,7 @@ class PostgresLedger(Ledger):
     ) -> Sequence[Sequence[Passage]]:
         rows = await self._read(
             tenant,
-            _NEIGHBOURS.format(live=_condition_of_life("wanted", as_of)),
+            _NEIGHBOURS.format(live=condition_of_life("wanted", as_of)),
             as_of=as_of,
             held=None if held is None else sorted(held),
             documents=[one.version.document for one in passages],
@@ -396,9 +387,3 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         created_at=row["created_at"],
         superseded_at=row.get("superseded_at"),
     )
-
-
-def _condition_of_life(row: str, as_of: datetime | None) -> str:
-    """What is true of the version of a row if it is live, or was at a time."""
-    condition = _LIVE if as_of is None else _WAS_LIVE
-    return condition.format(document=f"{row}.document", version=f"{row}.version")

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from chassis.base.postgres import Database, Transaction
 from query.profile import Profile
-from query.usecases.ports import InUse, Profiles, Rebuilding, StoreRecord, StoreRecords
+from query.usecases.records import InUse, Profiles, Rebuilding, StoreRecord, StoreRecords
 
 # First half of an advisory lock's key; the second is the profile's.
 _REBUILD_LOCK: Final = 5_120

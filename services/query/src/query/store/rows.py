@@ -16,7 +16,8 @@ from query.names import collection_of
 from query.store import statements
 from query.store.passage_vectors import put_vectors, remove_vectors
 from query.store.records import read_in_use
-from query.usecases.ports import InUse, Rows
+from query.usecases.ports import Rows
+from query.usecases.records import InUse
 
 
 class PostgresRows(Rows):

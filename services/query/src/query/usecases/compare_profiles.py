@@ -9,8 +9,9 @@ from query.domain import Passage, Vector
 from query.retrieval.lexical import SparseVector
 from query.retrieval.vector_store import Probe, TenantScope
 from query.usecases.indexes import Index, Indexes
-from query.usecases.ports import Ledger, Profiles
+from query.usecases.ports import Ledger
 from query.usecases.profiles import find_beside, live_error
+from query.usecases.records import Profiles
 
 SAMPLES_MAX: Final = 200
 SAMPLES_TOGETHER: Final = 32

@@ -1,10 +1,11 @@
 """Finds the passages that answer a question best."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isnan
-from typing import Final
+from typing import Any, Final
 
 from chassis.base.errors import (
     FailedPreconditionError,
@@ -105,15 +106,17 @@ class FindPassages:
         store_id = index.serving.store_id
         if store_id is None:
             raise rebuilding_error()
+        texts = (question.text, *question.wordings)
         with stages.run("embed the question"):
-            texts = (question.text, *question.wordings)
-            vectors = [await index.embedder.embed_question(question.tenant, text) for text in texts]
+            vectors = await index.embedder.embed_questions(question.tenant, texts)
         count = question.limit if question.reranker is None else max(question.limit, RERANKED_MIN)
         with stages.run("rank candidates") as stage:
-            rankings = [
-                await self._rank(index, question, text, vector, count)
-                for text, vector in zip(texts, vectors, strict=True)
-            ]
+            rankings = await _run_side_by_side(
+                [
+                    self._rank(index, question, text, vector, count)
+                    for text, vector in zip(texts, vectors, strict=True)
+                ]
+            )
             ranked = merge_wordings(rankings)
             stage.passages = len(ranked.point_ids)
         with stages.run("look up passages") as stage:
@@ -279,6 +282,20 @@ class _Found:
 
     result: SearchResult
     live: str
+
+
+async def _run_side_by_side(searches: Sequence[Coroutine[Any, Any, Ranked]]) -> Sequence[Ranked]:
+    """The results in order; if one search fails, the others are cancelled and its error raised.
+
+    A `TaskGroup` of Python 3.11 would leave this task marked as cancelled after such an error.
+    """
+    tasks = [asyncio.create_task(search) for search in searches]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _read_whole(passage: Passage) -> str:

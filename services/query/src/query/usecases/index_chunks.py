@@ -27,7 +27,8 @@ from query.profile import Profile, make_point_id
 from query.retrieval.vector_store import Point, TenantScope
 from query.usecases.indexes import Index, Indexes
 from query.usecases.points import make_point
-from query.usecases.ports import Begin, InUse, Ledger, Work
+from query.usecases.ports import Begin, Ledger, Work
+from query.usecases.records import InUse
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from chassis.base.errors import UnavailableError
 from query.profile import Profile
 from query.retrieval.vector_store import VectorStore
-from query.usecases.ports import Embedder, Profiles, StoreRecords
+from query.usecases.ports import Embedder
+from query.usecases.records import Profiles, StoreRecords
 
 # The reason of a vector store that answers but has lost its points.
 STORE_MISSING = "VECTORS_STORE_MISSING"

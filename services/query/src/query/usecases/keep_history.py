@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from query.usecases.ports import Begin, History
+from query.usecases.ports import Begin
+from query.usecases.records import History
 
 log = logging.getLogger(__name__)
 

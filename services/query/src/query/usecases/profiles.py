@@ -8,7 +8,8 @@ from chassis.base.errors import FailedPreconditionError, NotFoundError, Unavaila
 from query.profile import Profile
 from query.usecases.index_chunks import profiles_changed_error
 from query.usecases.indexes import STORE_MISSING, Index, Indexes
-from query.usecases.ports import Catalogue, InUse, Ledger, Profiles, StoreRecords
+from query.usecases.ports import Catalogue, Ledger
+from query.usecases.records import InUse, Profiles, StoreRecords
 from query.usecases.remove_dropped import RemoveDropped
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from query.retrieval.vector_store import CURRENT, TenantScope
 from query.usecases.compare_points import RESTORED_TOGETHER, RestorePoints, compare_page
 from query.usecases.indexes import Index, Indexes, serve
-from query.usecases.ports import Begin, Ledger, Rebuilding, StoreRecords
+from query.usecases.ports import Begin, Ledger
+from query.usecases.records import Rebuilding, StoreRecords
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from query.profile import Profile
 from query.usecases.indexes import Indexes
-from query.usecases.ports import Begin, Ledger, Rebuilding, StoreRecords
+from query.usecases.ports import Begin, Ledger
+from query.usecases.records import Rebuilding, StoreRecords
 
 log = logging.getLogger(__name__)
 

@@ -280,7 +280,7 @@ class QdrantVectors(VectorStore):
             models.QueryRequest(
                 query=models.SparseVector(indices=list(one.word), values=[1.0] * len(one.word)),
                 using=SPARSE,
-                filter=tenant_filter(scope, probe.within),
+                filter=tenant_filter(scope, probe.corpus),
                 limit=1,
                 with_payload=False,
             )
@@ -354,8 +354,7 @@ def build_queries(scope: TenantScope, probe: Probe) -> list[models.QueryRequest]
             indices=list(probe.sparse.indices), values=list(probe.sparse.values)
         )
         # Rarity counted over all tenants would reveal what others write about.
-        searched = Filter(collections=probe.within.collections, live_only=probe.within.live_only)
-        corpus = models.IdfCorpusParams(corpus=tenant_filter(scope, searched))
+        corpus = models.IdfCorpusParams(corpus=tenant_filter(scope, probe.corpus))
         asked.append((SPARSE, terms, models.SearchParams(idf=corpus)))
     return [
         models.QueryRequest(

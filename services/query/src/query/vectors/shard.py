@@ -73,7 +73,7 @@ class Shard:
         self._closed = False
         self._cache = VectorCache(dimensions, CACHE_BYTES)
         self._packed = struct.Struct(f"<{dimensions}f")
-        self._known: set[tuple[TenantScope, Filter, tuple[int, ...]]] = set()
+        self._known: set[tuple[TenantScope, frozenset[str], tuple[int, ...]]] = set()
 
     @classmethod
     def create(
@@ -172,11 +172,8 @@ class Shard:
             words = self._replace_unknown(scope, probe)
             if words.indices:
                 # Rarity counted over all tenants would reveal what others write about.
-                searched = Filter(
-                    collections=probe.within.collections, live_only=probe.within.live_only
-                )
                 corpus = edge.SearchParams(
-                    idf=edge.IdfParams(corpus=filter_points(scope, searched))
+                    idf=edge.IdfParams(corpus=filter_points(scope, probe.corpus))
                 )
                 sparse = self._query(_by_words(words), probe.depth, within, corpus)
         found = Candidates.merge(dense, sparse)
@@ -280,20 +277,21 @@ class Shard:
         """The words of a search, with those that look alike for each that no point has."""
         words = probe.sparse
         for spelling in probe.spellings:
-            if not self._is_known(scope, probe.within, spelling.word):
+            if not self._is_known(scope, probe.corpus, spelling.word):
                 words = spelling.replace(words)
         return words
 
-    def _is_known(self, scope: TenantScope, within: Filter, word: tuple[int, ...]) -> bool:
-        """Whether a point has one of the terms of a word.
+    def _is_known(self, scope: TenantScope, corpus: Filter, word: tuple[int, ...]) -> bool:
+        """Whether a point of these collections has one of the terms of a word.
 
-        Points that had it may be removed since; then the word finds nothing for a while.
+        Points that had it may be removed since; then the word finds nothing for a while. Labels are
+        part of the scope: what only hidden points have is unknown.
         """
-        key = scope, within, word
+        key = scope, corpus.collections, word
         if key in self._known:
             return True
         terms = SparseVector(word, (1.0,) * len(word))
-        if not self._query(_by_words(terms), 1, filter_points(scope, within), edge.SearchParams()):
+        if not self._query(_by_words(terms), 1, filter_points(scope, corpus), edge.SearchParams()):
             return False
         if len(self._known) >= KNOWN_WORDS_MAX:
             self._known.clear()

@@ -123,6 +123,12 @@ def test_a_bad_judgment_is_refused_with_its_line(tmp_path, row, said):
     assert said in error.detail
 
 
+def test_an_unknown_document_says_what_to_do(tmp_path):
+    file = write(tmp_path / "q.tsv", f"{HEADER}q1\td2\t1\n")
+    error = refused(lambda: files.read_judgments(file, {"q1"}, {"d1"}, unknown_hint="look again"))
+    assert error.hint == "look again"
+
+
 def test_every_bad_judgment_is_told(tmp_path):
     file = write(tmp_path / "q.tsv", HEADER + "q1\td1\nq2\td1\t1\n")
     detail = refused(lambda: files.read_judgments(file, {"q1"}, {"d1"})).detail

@@ -13,6 +13,7 @@ from aquifer_cli.jsonl import Line, read_each_line, read_lines
 QUESTION_CHARS: Final = 4_000
 # The library of the figures has a counter for each degree of relevance.
 SCORE_MAX: Final = 1_000
+QRELS_HINT = "write query-id, corpus-id and score, separated by tabs, below a line with these names"
 QRELS_HEADER: Final = ("query-id", "corpus-id", "score")
 
 Judgments = Mapping[str, Mapping[str, int]]
@@ -81,7 +82,11 @@ def read_questions(file: Path) -> list[Question]:
 
 
 def read_judgments(
-    file: Path, questions: Collection[str], documents: Collection[str]
+    file: Path,
+    questions: Collection[str],
+    documents: Collection[str],
+    *,
+    unknown_hint: str = QRELS_HINT,
 ) -> dict[str, dict[str, int]]:
     """Judgments of a TSV file with the header `query-id corpus-id score`.
 
@@ -89,6 +94,7 @@ def read_judgments(
         file: where they are.
         questions: the known question ids.
         documents: the known document ids, as Aquifer has them.
+        unknown_hint: what to do about a document that is not known.
 
     Raises:
         CommandError: FILE_UNREADABLE, LINE_UNREADABLE, FILE_EMPTY; NOTHING_JUDGED if no document is
@@ -104,12 +110,12 @@ def read_judgments(
             return
         query, document, score = _read_judgment(where, line)
         if query not in questions:
-            raise _line_error(where, f"no question has the _id {query!r}", _QRELS_HINT)
+            raise _line_error(where, f"no question has the _id {query!r}", QRELS_HINT)
         if document not in documents:
-            raise _line_error(where, f"no document has the _id {document!r}", _QRELS_HINT)
+            raise _line_error(where, f"no document has the _id {document!r}", unknown_hint)
         if judged.setdefault(query, {}).setdefault(document, score) != score:
             detail = f"{query!r} and {document!r} have another score above"
-            raise _line_error(where, detail, _QRELS_HINT)
+            raise _line_error(where, detail, QRELS_HINT)
 
     _refuse_empty(file, read_each_line(file, add))
     if not any(score > 0 for row in judged.values() for score in row.values()):
@@ -134,9 +140,6 @@ _QUERY_HINT = 'write each line as an object with "_id" and "text"'
 _QUESTION_HINT = (
     'write each line as an object with "_id", "question" and "answers", a list of texts'
 )
-_QRELS_HINT = (
-    "write query-id, corpus-id and score, separated by tabs, below a line with these names"
-)
 
 
 def _read_id(line: Line, seen: set[str], hint: str) -> str:
@@ -159,17 +162,17 @@ def _read_text(line: Line, key: str) -> str:
 
 def _check_header(where: str, line: bytes) -> None:
     if tuple(line.strip().split(b"\t")) != tuple(name.encode() for name in QRELS_HEADER):
-        raise _line_error(where, f"it is not the header {' '.join(QRELS_HEADER)}", _QRELS_HINT)
+        raise _line_error(where, f"it is not the header {' '.join(QRELS_HEADER)}", QRELS_HINT)
 
 
 def _read_judgment(where: str, line: bytes) -> tuple[str, str, int]:
     try:
         columns = line.decode().rstrip("\r").split("\t")
     except UnicodeDecodeError as error:
-        raise _line_error(where, f"it is not UTF-8: {error}", _QRELS_HINT) from error
+        raise _line_error(where, f"it is not UTF-8: {error}", QRELS_HINT) from error
     if len(columns) != len(QRELS_HEADER):
         detail = f"it has {len(columns)} columns, not {len(QRELS_HEADER)}"
-        raise _line_error(where, detail, _QRELS_HINT)
+        raise _line_error(where, detail, QRELS_HINT)
     query, document, text = columns
     try:
         score = int(text)
@@ -177,7 +180,7 @@ def _read_judgment(where: str, line: bytes) -> tuple[str, str, int]:
         score = SCORE_MAX + 1
     if abs(score) > SCORE_MAX:
         detail = f"the score {text[:20]!r} is not a whole number from -{SCORE_MAX} to {SCORE_MAX}"
-        raise _line_error(where, detail, _QRELS_HINT)
+        raise _line_error(where, detail, QRELS_HINT)
     return query, names.id_from_foreign(document), score
 
 

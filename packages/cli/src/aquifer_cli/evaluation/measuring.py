@@ -51,6 +51,12 @@ class Options:
     plot: Path | None
 
 
+_NOT_IN_COLLECTION: Final = (
+    "give the documents with --corpus: those that were refused, for example because they are empty,"
+    " then count as not found"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Corpus:
     """Documents to send, or those that are there already; `known` are the ids of either."""
@@ -70,7 +76,8 @@ def measure_retrieval(run: Run, options: Options, queries: Path, qrels: Path) ->
     corpus = _read_corpus(run, options)
     questions = files.read_queries(queries)
     known = corpus.known
-    judged = files.read_judgments(qrels, {one.id for one in questions}, known)
+    hint = files.QRELS_HINT if options.corpus else _NOT_IN_COLLECTION
+    judged = files.read_judgments(qrels, {one.id for one in questions}, known, unknown_hint=hint)
 
     async def ask(
         client: Client, questions: Sequence[Question], done: Callable[[], None]

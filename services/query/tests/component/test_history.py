@@ -132,6 +132,18 @@ async def test_a_batch_that_comes_again_leaves_a_kept_version_as_it_is(kept):
         assert await kept.search("impeller") == ["impeller two"]
 
 
+async def test_a_batch_that_comes_again_during_a_deletion_brings_no_points_back(kept):
+    first = kept.embedded("impeller one")
+    await kept.deliver(first, ids=["first"])
+    await supersede(kept, "impeller two")
+    await kept.hide.run("acme", Version(document=DOCUMENT, number=2))
+    for ids in (["first"], ["again"]):
+        await kept.deliver(first, ids=ids)
+        assert set((await kept.points()).values()) == {2}
+    await kept.purge(2)
+    await agree(kept)
+
+
 async def test_lost_points_come_back_as_those_of_a_superseded_version(kept):
     await kept.deliver(kept.embedded("impeller one"))
     before = await supersede(kept, "impeller two")
@@ -170,6 +182,23 @@ async def test_a_shorter_window_forgets_and_a_longer_one_brings_nothing_back(kep
     [five] = kept.rows("history")
     await kept.keep_history(30)
     assert kept.rows("history") == [five]
+
+
+async def test_the_earliest_time_that_a_refusal_tells_can_be_searched(kept):
+    since = kept.now().replace(microsecond=1) - timedelta(minutes=1)
+    kept.everything.execute("UPDATE history SET since = %s", [since])
+    with pytest.raises(InvalidInputError) as refused:
+        await kept.search("impeller", as_of=since - MOMENT)
+    told = datetime.fromisoformat(refused.value.detail.split()[5].rstrip(","))
+    assert told - since == timedelta(seconds=1) - MOMENT
+    assert await kept.search("impeller", as_of=told) == []
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+async def test_the_first_and_last_times_that_there_are_are_refused(kept, moment):
+    with pytest.raises(InvalidInputError) as refused:
+        await kept.search("impeller", as_of=datetime.fromisoformat(moment))
+    assert refused.value.reason == "AS_OF_RANGE"
 
 
 async def test_the_future_is_refused_beyond_what_clocks_differ(kept):

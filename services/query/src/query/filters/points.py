@@ -128,7 +128,8 @@ def ask_history(as_of: datetime) -> PointCondition:
     Which was live is decided in Postgres; this leaves out nearly all others. Another clock may have
     told when a version was accepted.
     """
-    accepted = order(as_of + CLOCKS_DIFFER) + 1
+    # In numbers, because the time itself may be the last one that there is.
+    accepted = order(as_of) + CLOCKS_DIFFER // timedelta(microseconds=1) + 1
     return AllPoint(
         (
             NotPoint(Ordered(cover(CREATE_TIME, accepted, 2**64 - 1))),

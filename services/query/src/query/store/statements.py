@@ -183,11 +183,14 @@ FROM moment
 WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
-# Records that the points of a kept version have to say that it is superseded.
+# Records that the points of a kept version have to say that it is superseded. The rows of a deleted
+# one stay until the end of its deletion, but its points have to go.
 MOVE_SUPERSEDED: Final = """
 INSERT INTO relabelled_documents (tenant_id, document)
 SELECT tenant_id, document FROM superseded_versions
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+    AND version > (SELECT tombstone_version FROM documents
+                   WHERE tenant_id = %(tenant)s AND document = %(document)s)
 ON CONFLICT (tenant_id, document) DO UPDATE SET document = excluded.document
 """
 

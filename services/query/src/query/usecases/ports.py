@@ -140,7 +140,7 @@ class Rows(Protocol):
     async def move_superseded(self, version: Version) -> bool:
         """Record that the points of a kept version have to say that it is superseded.
 
-        False if the version is not kept.
+        False if the version is not kept, or deleted.
         """
 
     async def forget_superseded(self, version: Version) -> bool:

@@ -144,6 +144,43 @@ async def test_a_batch_that_comes_again_during_a_deletion_brings_no_points_back(
     await agree(kept)
 
 
+async def test_points_of_a_kept_version_are_written_once(kept):
+    """Otherwise each version of a document would take longer than the one before it."""
+
+    async def list_to_write() -> list[int]:
+        async with kept.begin("acme") as work:
+            return sorted((await work.rows.share_attributes(DOCUMENT)).descriptions)
+
+    first = kept.embedded("impeller one")
+    await kept.deliver(first, ids=["first"])
+    await kept.deliver(kept.embedded("impeller two", version=2))
+    assert await list_to_write() == [1, 2]
+    await kept.update.run()
+    assert await list_to_write() == [2]
+    for ids in (["first"], ["again"]):
+        await kept.deliver(first, ids=ids)
+        assert await list_to_write() == [1, 2]
+        await agree(kept)
+    await kept.label.run("acme", [(DOCUMENT, Labels(names=("hr",), order=1))])
+    await agree(kept)
+
+
+async def test_versions_that_were_accepted_soon_after_crowd_nothing_out(kept):
+    other = "collections/manuals/documents/valve"
+    worse = "a valve with many other parts besides its impeller, which nobody has ever counted"
+    await kept.deliver(kept.embedded(worse, document=other, created_at=kept.now()))
+    texts = [f"impeller {n}" for n in range(10)]
+    for version in range(1, 41):
+        await kept.deliver(kept.embedded(*texts, version=version, created_at=kept.now()))
+        if version == 10:
+            before = kept.now()
+    await kept.update.run()
+    question = Question(tenant="acme", held=None, text="impeller", limit=11, as_of=before)
+    hits = (await kept.find.run(question)).hits
+    found = {(hit.passage.version.number, hit.passage.text) for hit in hits}
+    assert found == {(1, worse), *((10, text) for text in texts)}
+
+
 async def test_lost_points_come_back_as_those_of_a_superseded_version(kept):
     await kept.deliver(kept.embedded("impeller one"))
     before = await supersede(kept, "impeller two")

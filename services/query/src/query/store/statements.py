@@ -157,28 +157,30 @@ SELECT count(*) AS passages FROM passages
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
 
-# The version that was live stays if a history is kept, and so do those before it; others, which
-# never were complete, go. One moment ends the life of a version and begins that of the next.
+# The version that was live stays if a history is kept. What was stored of versions after it goes,
+# because none of them ever was complete. Of those before it only kept ones are left: they are not
+# looked at, because they may be many. One moment ends the life of a version and begins that of the
+# next.
 GO_LIVE: Final = """
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
+), before AS (
+    SELECT live_version, live_at, tombstone_version FROM documents
+    WHERE tenant_id = %(tenant)s AND document = %(document)s
 ), kept AS (
     INSERT INTO superseded_versions (tenant_id, document, version, live_at, superseded_at)
-    SELECT tenant_id, document, live_version, live_at, moment.now FROM documents, moment
-    WHERE tenant_id = %(tenant)s AND document = %(document)s AND live_version > tombstone_version
+    SELECT %(tenant)s, %(document)s, live_version, live_at, moment.now FROM before, moment
+    WHERE live_version > tombstone_version
         AND EXISTS (SELECT FROM history WHERE since IS NOT NULL)
     RETURNING version
 ), moved AS (
     INSERT INTO relabelled_documents (tenant_id, document)
     SELECT %(tenant)s, %(document)s FROM kept ON CONFLICT DO NOTHING
-), staying AS (
-    SELECT version FROM kept UNION ALL
-    SELECT version FROM superseded_versions
-    WHERE tenant_id = %(tenant)s AND document = %(document)s
 ), removed AS (
     DELETE FROM passages
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
-        AND version NOT IN (SELECT version FROM staying)
+        AND version >= (SELECT live_version FROM before)
+        AND version NOT IN (SELECT version FROM kept)
     RETURNING tenant_id, document, version
 ), recorded AS (
     INSERT INTO removed_versions (tenant_id, document, version)
@@ -186,7 +188,8 @@ WITH moment AS MATERIALIZED (
 ), undescribed AS (
     DELETE FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
-        AND version NOT IN (SELECT version FROM staying)
+        AND version >= (SELECT live_version FROM before)
+        AND version NOT IN (SELECT version FROM kept)
 ), finished AS (
     DELETE FROM progress
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s

@@ -1,14 +1,18 @@
 """Searches of the past: the versions that were live at a time, for as long as they are kept."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError
+from chassis.process.reconcile import Scope
 from query.domain import Question, Version
 from query.filters.language import parse_filter
 from query.labels import Labels
 from query.retrieval.vector_store import TenantScope
+from query.store.ledger import PostgresLedger
 from query.usecases.compare_points import compare_page
 
 DOCUMENT = "collections/manuals/documents/pump"
@@ -189,6 +193,25 @@ async def test_lost_points_come_back_as_those_of_a_superseded_version(kept):
     await agree(kept)
     assert await kept.search("impeller", as_of=before) == ["impeller one"]
     assert await kept.search("impeller") == ["impeller two"]
+
+
+async def test_points_of_a_version_that_was_stored_and_superseded_meanwhile_stay(kept):
+    """A comparison reads passages before points, so it may see only the points of a version."""
+
+    class SlowLedger(PostgresLedger):
+        """Two versions become live after a page of passages was read."""
+
+        @override
+        async def list_passages(self, tenant, after, limit):
+            page = await super().list_passages(tenant, after, limit)
+            await kept.deliver(kept.embedded("impeller one"))
+            await kept.deliver(kept.embedded("impeller two", version=2))
+            return page
+
+    reconciler = replace(kept.reconciler(), ledger=SlowLedger(kept.database))
+    await reconciler.run(Scope(tenant="acme", collection="", dry_run=False), "")
+    assert sorted((await kept.points()).values()) == [1, 2]
+    await agree(kept)
 
 
 async def test_what_is_too_old_goes_and_can_not_be_searched(kept):

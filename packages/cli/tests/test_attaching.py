@@ -76,6 +76,30 @@ async def test_a_refused_file_has_the_reason_of_the_service(tmp_path):
     assert refused.value.hint == "try another file"
 
 
+async def test_a_hidden_document_of_the_same_name_asks_for_another_collection(tmp_path):
+    ingest = Ingest(refusals=[(Code.PERMISSION_DENIED, "LABELS_FORBIDDEN")])
+    with pytest.raises(CommandError) as refused:
+        await send(ingest, write(tmp_path / "a.txt", "a"))
+    assert (refused.value.reason, refused.value.exit_code) == ("LABELS_FORBIDDEN", EXIT_FAILED)
+    assert "--attach-to" in refused.value.hint
+
+
+async def test_more_files_than_a_conversation_takes_are_refused_before_any_is_sent(tmp_path):
+    ingest = Ingest()
+    one, two = (write(tmp_path / each, each) for each in ("one", "two"))
+    attached = [name("one", "one"), *(name("old", str(n)) for n in range(99))]
+    async with serving(ingest) as (client, _):
+        screen = Screen(machine=False)
+        with pytest.raises(CommandError) as refused:
+            await send_files(client, screen, [one, two], "files", attached=attached)
+        assert ingest.sent == 0
+        assert (refused.value.reason, refused.value.exit_code) == ("DOCUMENTS_COUNT", EXIT_USAGE)
+        assert "not 101" in refused.value.detail
+        assert refused.value.hint
+        # It is attached already, so it takes no further place.
+        assert await send_files(client, screen, [one], "files", attached=attached) == attached[:1]
+
+
 async def test_a_file_that_is_not_finished_in_time_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("aquifer_cli.waiting.WAIT_S", 0.2)
     with pytest.raises(CommandError) as refused:

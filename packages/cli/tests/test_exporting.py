@@ -137,9 +137,13 @@ async def test_a_service_that_stays_away_ends_the_export(tmp_path, monkeypatch):
 
 def test_times_are_in_utc_without_a_zone():
     assert parse_time("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
-    assert parse_time("2026-01-31T12:00:00+02:00").hour == 12
+    assert parse_time("2026-01-31T12:00:00+02:00").hour == 10
     request = exporting.make_request("2026-01-31", "")
     assert (request.start_time.seconds, request.HasField("end_time")) == (1769817600, False)
+    for beyond in ("0001-01-01T00:00:00+02:00", "9999-12-31T23:00:00-02:00"):
+        with pytest.raises(CommandError) as refused:
+            parse_time(beyond)
+        assert refused.value.reason == "TIME_UNREADABLE"
     with pytest.raises(CommandError) as refused:
         exporting.make_request("", "yesterday")
     assert (refused.value.reason, refused.value.exit_code) == ("TIME_UNREADABLE", 2)

@@ -12,26 +12,43 @@ from aquifer_cli.screen import Screen
 from aquifer_cli.sending import Sending
 from aquifer_cli.sources import Item, display_path, find_files
 
+# Of a conversation; query has the same limit.
+ATTACHED_MAX = 100
 # Nothing is wrong with the file.
 UNFINISHED = {"ACCEPTED", "PREPARED", "NOT_SENT"}
 
 
 async def send_files(
-    client: Client, screen: Screen, paths: Sequence[Path], collection: str
+    client: Client,
+    screen: Screen,
+    paths: Sequence[Path],
+    collection: str,
+    *,
+    attached: Sequence[str] = (),
 ) -> list[str]:
     """Uploads files and waits until they are indexed; returns the names of their documents.
+
+    `attached` are names of documents that are attached already.
 
     The name of a document is made from the name and the content of its file: in a collection that
     many use, a file takes no document of another one, and the same file again is not sent again.
 
     Raises:
-        CommandError: PATH_UNKNOWN, NOT_A_FILE, FILE_UNREADABLE; the reason of the service for the
-            first file that does not become searchable.
+        CommandError: PATH_UNKNOWN, NOT_A_FILE, FILE_UNREADABLE; DOCUMENTS_COUNT, nothing is sent;
+            the reason of the service for the first file that does not become searchable.
     """
     found = [await _make_item(path, collection) for path in paths]
     items = list({item.header.document: item for item in found}.values())
     if not items:
         return []
+    count = len({*attached, *(item.header.document for item in items)})
+    if count > ATTACHED_MAX:
+        raise CommandError(
+            "DOCUMENTS_COUNT",
+            f"a conversation has at most {ATTACHED_MAX} documents, not {count}",
+            hint=HINTS["DOCUMENTS_COUNT"] if attached else "attach fewer files",
+            exit_code=EXIT_USAGE,
+        )
     outcomes = await Sending(screen, items, wait=True, as_json=_as_json).run(client)
     for one in outcomes:
         if not one.failed:
@@ -78,6 +95,8 @@ def _explain(failed: Outcome) -> CommandError:
     hint = HINTS.get(failed.reason, "try another file")
     if failed.state in UNFINISHED or failed.reason in TEMPORARY:
         hint = "the same command goes on"
+    elif failed.reason == "LABELS_FORBIDDEN":
+        hint = "`--attach-to` names another collection"
     elif failed.state == "FAILED":
         hint = f"try another file; `aquifer delete {failed.document}` removes this one"
     return CommandError(

@@ -81,7 +81,13 @@ class Chat:
         # Before files are sent for nothing.
         found = await conversations.get(client, self.name) if self.name else self.given
         before = [] if self.files.replace else list(found.documents)
-        sent = await send_files(client, self.run.screen, self.files.paths, self.files.collection)
+        sent = await send_files(
+            client,
+            self.run.screen,
+            self.files.paths,
+            self.files.collection,
+            attached=before,
+        )
         self.given.documents.extend(dict.fromkeys([*before, *sent]))
         if not self.name:
             return

@@ -6,15 +6,15 @@ from aquifer_cli.errors import EXIT_USAGE, CommandError
 
 
 def parse_time(text: str) -> datetime:
-    """A time in ISO 8601; without a zone it is in UTC.
+    """A time in ISO 8601, as one in UTC; it is in UTC without a zone.
 
     Raises:
         CommandError: TIME_UNREADABLE.
     """
     try:
         time = datetime.fromisoformat(text)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-    except ValueError as error:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise CommandError(
             "TIME_UNREADABLE",
             f"{text!r} is not a time",

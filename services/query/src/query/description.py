@@ -14,13 +14,15 @@ class Description:
     """Title and metadata of a version; the one with the highest revision is valid.
 
     `created_at` is when the version was accepted; None if it was described before this was told.
-    `superseded_at` is when another version became live instead, None if none did.
+    `superseded_at` is when another version became live instead, None if none did; then `live_at` is
+    when this one became live, None if that is not known.
     """
 
     title: str = ""
     metadata: JsonObject = field(default_factory=dict)
     revision: int = 0
     created_at: datetime | None = None
+    live_at: datetime | None = None
     superseded_at: datetime | None = None
 
     def __post_init__(self) -> None:

@@ -72,8 +72,8 @@ class Passage:
     the header row of the table that it continues. `lines` are where its lines stand on their pages,
     see `aquifer.lines`. `labels` are those of its document. `ingest_trace_id` is the W3C trace of
     its upload, `upload_event_id` the id of its event, if it came by one. `created_at` is when its
-    version was accepted, None if that is not known. `superseded_at` is when another version became
-    live instead; only those that are compared with points have it.
+    version was accepted, None if that is not known. `live_at` and `superseded_at` are as in
+    `Description`; only those that are compared with points have them.
     """
 
     version: Version
@@ -93,6 +93,7 @@ class Passage:
     ingest_trace_id: str
     upload_event_id: str = ""
     created_at: datetime | None = None
+    live_at: datetime | None = None
     superseded_at: datetime | None = None
 
     @property

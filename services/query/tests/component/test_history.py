@@ -1,14 +1,18 @@
 """Searches of the past: the versions that were live at a time, for as long as they are kept."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typing_extensions import override
 
 from chassis.base.errors import FailedPreconditionError, InvalidInputError
+from chassis.process.reconcile import Scope
 from query.domain import Question, Version
 from query.filters.language import parse_filter
 from query.labels import Labels
 from query.retrieval.vector_store import TenantScope
+from query.store.ledger import PostgresLedger
 from query.usecases.compare_points import compare_page
 
 DOCUMENT = "collections/manuals/documents/pump"
@@ -132,6 +136,55 @@ async def test_a_batch_that_comes_again_leaves_a_kept_version_as_it_is(kept):
         assert await kept.search("impeller") == ["impeller two"]
 
 
+async def test_a_batch_that_comes_again_during_a_deletion_brings_no_points_back(kept):
+    first = kept.embedded("impeller one")
+    await kept.deliver(first, ids=["first"])
+    await supersede(kept, "impeller two")
+    await kept.hide.run("acme", Version(document=DOCUMENT, number=2))
+    for ids in (["first"], ["again"]):
+        await kept.deliver(first, ids=ids)
+        assert set((await kept.points()).values()) == {2}
+    await kept.purge(2)
+    await agree(kept)
+
+
+async def test_points_of_a_kept_version_are_written_once(kept):
+    """Otherwise each version of a document would take longer than the one before it."""
+
+    async def list_to_write() -> list[int]:
+        async with kept.begin("acme") as work:
+            return sorted((await work.rows.share_attributes(DOCUMENT)).descriptions)
+
+    first = kept.embedded("impeller one")
+    await kept.deliver(first, ids=["first"])
+    await kept.deliver(kept.embedded("impeller two", version=2))
+    assert await list_to_write() == [1, 2]
+    await kept.update.run()
+    assert await list_to_write() == [2]
+    for ids in (["first"], ["again"]):
+        await kept.deliver(first, ids=ids)
+        assert await list_to_write() == [1, 2]
+        await agree(kept)
+    await kept.label.run("acme", [(DOCUMENT, Labels(names=("hr",), order=1))])
+    await agree(kept)
+
+
+async def test_versions_that_were_accepted_soon_after_crowd_nothing_out(kept):
+    other = "collections/manuals/documents/valve"
+    worse = "a valve with many other parts besides its impeller, which nobody has ever counted"
+    await kept.deliver(kept.embedded(worse, document=other, created_at=kept.now()))
+    texts = [f"impeller {n}" for n in range(10)]
+    for version in range(1, 41):
+        await kept.deliver(kept.embedded(*texts, version=version, created_at=kept.now()))
+        if version == 10:
+            before = kept.now()
+    await kept.update.run()
+    question = Question(tenant="acme", held=None, text="impeller", limit=11, as_of=before)
+    hits = (await kept.find.run(question)).hits
+    found = {(hit.passage.version.number, hit.passage.text) for hit in hits}
+    assert found == {(1, worse), *((10, text) for text in texts)}
+
+
 async def test_lost_points_come_back_as_those_of_a_superseded_version(kept):
     await kept.deliver(kept.embedded("impeller one"))
     before = await supersede(kept, "impeller two")
@@ -140,6 +193,25 @@ async def test_lost_points_come_back_as_those_of_a_superseded_version(kept):
     await agree(kept)
     assert await kept.search("impeller", as_of=before) == ["impeller one"]
     assert await kept.search("impeller") == ["impeller two"]
+
+
+async def test_points_of_a_version_that_was_stored_and_superseded_meanwhile_stay(kept):
+    """A comparison reads passages before points, so it may see only the points of a version."""
+
+    class SlowLedger(PostgresLedger):
+        """Two versions become live after a page of passages was read."""
+
+        @override
+        async def list_passages(self, tenant, after, limit):
+            page = await super().list_passages(tenant, after, limit)
+            await kept.deliver(kept.embedded("impeller one"))
+            await kept.deliver(kept.embedded("impeller two", version=2))
+            return page
+
+    reconciler = replace(kept.reconciler(), ledger=SlowLedger(kept.database))
+    await reconciler.run(Scope(tenant="acme", collection="", dry_run=False), "")
+    assert sorted((await kept.points()).values()) == [1, 2]
+    await agree(kept)
 
 
 async def test_what_is_too_old_goes_and_can_not_be_searched(kept):
@@ -170,6 +242,23 @@ async def test_a_shorter_window_forgets_and_a_longer_one_brings_nothing_back(kep
     [five] = kept.rows("history")
     await kept.keep_history(30)
     assert kept.rows("history") == [five]
+
+
+async def test_the_earliest_time_that_a_refusal_tells_can_be_searched(kept):
+    since = kept.now().replace(microsecond=1) - timedelta(minutes=1)
+    kept.everything.execute("UPDATE history SET since = %s", [since])
+    with pytest.raises(InvalidInputError) as refused:
+        await kept.search("impeller", as_of=since - MOMENT)
+    told = datetime.fromisoformat(refused.value.detail.split()[5].rstrip(","))
+    assert told - since == timedelta(seconds=1) - MOMENT
+    assert await kept.search("impeller", as_of=told) == []
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+async def test_the_first_and_last_times_that_there_are_are_refused(kept, moment):
+    with pytest.raises(InvalidInputError) as refused:
+        await kept.search("impeller", as_of=datetime.fromisoformat(moment))
+    assert refused.value.reason == "AS_OF_RANGE"
 
 
 async def test_the_future_is_refused_beyond_what_clocks_differ(kept):

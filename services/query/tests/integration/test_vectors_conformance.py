@@ -683,7 +683,7 @@ async def test_superseded_versions_are_left_out_of_searches_of_live_points(store
     old = Described(X, metadata={"year": 2020}, labels=("hr",), created_at=ACCEPTED)
     await store.upsert(ACME, [described_point(n, replace(old, version=n)) for n in (1, 2)])
     await store.upsert(EVIL, [described_point(9, old)])
-    facts = list_facts(X, "", old.metadata, ACCEPTED, SUPERSEDED)
+    facts = list_facts(X, "", old.metadata, ACCEPTED, superseded_at=SUPERSEDED)
     await store.describe(ACME, X, ("hr",), {1: facts})
     for scope in (ACME, HR):
         for within in (LIVE, replace(LIVE, collections=frozenset({"collections/a"}))):
@@ -705,31 +705,35 @@ async def test_superseded_versions_are_left_out_of_searches_of_live_points(store
     assert numbers((await store.scroll(ACME)).entries) == [2]
 
 
-async def test_the_past_is_what_was_accepted_and_not_superseded(store: VectorStore):
-    day = timedelta(days=1)
+async def test_the_past_is_what_was_live_or_accepted_and_not_superseded(store: VectorStore):
+    day, moment = timedelta(days=1), timedelta(microseconds=1)
+    live_at = ACCEPTED + timedelta(hours=1)
     old = Described(X, created_at=ACCEPTED)
     new = Described(X, version=2, created_at=SUPERSEDED - timedelta(seconds=5))
     await store.upsert(ACME, [described_point(1, old), described_point(2, new)])
     await store.upsert(ACME, [described_point(3, Described(Y))])  # accepted at an unknown time
-    await store.describe(ACME, X, (), {1: list_facts(X, "", {}, ACCEPTED, SUPERSEDED)})
-    for moment, expected in (
+    facts = list_facts(X, "", {}, ACCEPTED, live_at=live_at, superseded_at=SUPERSEDED)
+    await store.describe(ACME, X, (), {1: facts})
+    for as_of, expected in (
         (ACCEPTED - day, [3]),
-        (ACCEPTED, [1, 3]),
+        (ACCEPTED, [3]),
+        (live_at - moment, [3]),
+        (live_at, [1, 3]),
         (SUPERSEDED - day, [1, 3]),
         # Which of the two was live is for Postgres to say.
-        (SUPERSEDED - timedelta(microseconds=1), [1, 2, 3]),
+        (SUPERSEDED - moment, [1, 2, 3]),
         (SUPERSEDED, [2, 3]),
         (SUPERSEDED + day, [2, 3]),
     ):
-        assert numbers((await store.scroll(ACME, past(moment))).entries) == expected, moment
-        probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=past(moment))
+        assert numbers((await store.scroll(ACME, past(as_of))).entries) == expected, as_of
+        probe = Probe(dense=unit(1, 0, 0, 0), sparse=encode_question("pump"), within=past(as_of))
         assert order(await store.search(ACME, probe)) == expected
 
 
 async def test_superseded_versions_do_not_count_for_the_rarity_of_words(store: VectorStore):
     await store.upsert(ACME, [point(1, "pump seal"), point(2, "pump valve")])
     before = await store.search(ACME, words("pump seal", within=LIVE))
-    gone = list_facts(X, "", {}, ACCEPTED, SUPERSEDED)
+    gone = list_facts(X, "", {}, ACCEPTED, superseded_at=SUPERSEDED)
     await store.upsert(ACME, [point(n, "seal", document=X, facts=gone) for n in (3, 4, 5)])
     after = await store.search(ACME, words("pump seal", within=LIVE))
     assert (after.point_ids, after.bm25s) == (before.point_ids, before.bm25s)

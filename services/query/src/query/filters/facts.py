@@ -58,6 +58,7 @@ NO_FACTS: Final = Facts()
 
 # The names of fields whose values are compared by order; those of keys have a NUL.
 CREATE_TIME: Final = "create_time"
+LIVE_TIME: Final = "live_time"
 SUPERSEDE_TIME: Final = "supersede_time"
 
 
@@ -66,19 +67,23 @@ def list_facts(
     title: str,
     metadata: JsonObject,
     created_at: datetime | None = None,
+    *,
+    live_at: datetime | None = None,
     superseded_at: datetime | None = None,
 ) -> Facts:
     """The facts of a version.
 
-    `document` is its resource name, `created_at` None if it is not known, and `superseded_at` None
-    for a version that is live, or may become so.
+    `document` is its resource name, `created_at` None if it is not known. `live_at` and
+    `superseded_at` are None for a version that is live, or may become so.
     """
     stated = {state_document(document.rpartition("/")[2])}
     if title:
         stated |= {state_title(title), state_title()}
-    ordered = list(_place(CREATE_TIME, created_at)) if created_at else []
-    if superseded_at:
-        ordered += _place(SUPERSEDE_TIME, superseded_at)
+    ordered: list[int] = []
+    times = {CREATE_TIME: created_at, LIVE_TIME: live_at, SUPERSEDE_TIME: superseded_at}
+    for name, time in times.items():
+        if time:
+            ordered += _place(name, time)
     for key, value in metadata.items():
         stated.add(state_presence(key))
         if isinstance(value, Sequence) and not isinstance(value, str):
@@ -122,7 +127,7 @@ def name_values(key: str, kind: type) -> str:
 def cover(name: str, lowest: int, highest: int) -> tuple[Range, ...]:
     """Ranges with one of the numbers of a value in `lowest`..`highest`, which are of `order`.
 
-    `name` is `CREATE_TIME`, `SUPERSEDE_TIME` or one of `name_values`.
+    `name` is `CREATE_TIME`, `LIVE_TIME`, `SUPERSEDE_TIME` or one of `name_values`.
     """
     return tuple(_cover(name, (), _split(lowest), _split(highest)))
 

@@ -21,6 +21,7 @@ from chassis.base.filters import (
 from query.domain import VERSION_MAX
 from query.filters.facts import (
     CREATE_TIME,
+    LIVE_TIME,
     SLOTS,
     SUPERSEDE_TIME,
     Range,
@@ -125,14 +126,19 @@ def ask_points(expression: Expression) -> PointCondition:
 def ask_history(as_of: datetime) -> PointCondition:
     """What a search asks of points whose version may have been live at a time.
 
-    Which was live is decided in Postgres; this leaves out nearly all others. Another clock may have
-    told when a version was accepted.
+    Which was live is decided in Postgres; this leaves out nearly all others. Points of superseded
+    versions know from when to when they were live, those of a live one when it was accepted, which
+    another clock may have told.
     """
-    accepted = order(as_of + CLOCKS_DIFFER) + 1
-    return AllPoint(
-        (
-            NotPoint(Ordered(cover(CREATE_TIME, accepted, 2**64 - 1))),
-            NotPoint(Ordered(cover(SUPERSEDE_TIME, 0, order(as_of)))),
+    # In numbers, because the time itself may be the last one that there is.
+    accepted = order(as_of) + CLOCKS_DIFFER // timedelta(microseconds=1) + 1
+    return NotPoint(
+        Ordered(
+            (
+                *cover(CREATE_TIME, accepted, 2**64 - 1),
+                *cover(LIVE_TIME, order(as_of) + 1, 2**64 - 1),
+                *cover(SUPERSEDE_TIME, 0, order(as_of)),
+            )
         )
     )
 

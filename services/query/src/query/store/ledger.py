@@ -16,7 +16,7 @@ from query.profile import Profile
 from query.store.filters import condition
 from query.store.history import HISTORY_SPAN, condition_of_life
 from query.store.rows import read_standing
-from query.store.statements import STANDING
+from query.store.statements import STANDING, select_life
 from query.usecases.ports import (
     Found,
     HistorySpan,
@@ -110,12 +110,9 @@ ORDER BY place, ordinal
 """  # noqa: S608
 
 _PAGE: Final = f"""
-SELECT point_id, {_PASSAGE}, (
+SELECT point_id, {_PASSAGE}, {select_life("passages")}, (
     SELECT labels FROM documents
-    WHERE tenant_id = %(tenant)s AND document = passages.document) AS labels, (
-    SELECT superseded_at FROM superseded_versions AS old
-    WHERE old.tenant_id = %(tenant)s AND old.document = passages.document
-        AND old.version = passages.version) AS superseded_at
+    WHERE tenant_id = %(tenant)s AND document = passages.document) AS labels
 FROM passages {_DESCRIBED}
 WHERE tenant_id = %(tenant)s AND point_id > %(after)s ORDER BY point_id LIMIT %(limit)s
 """  # noqa: S608
@@ -385,5 +382,6 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         ingest_trace_id=row["ingest_trace_id"],
         upload_event_id=row["upload_event_id"],
         created_at=row["created_at"],
+        live_at=row.get("live_at"),
         superseded_at=row.get("superseded_at"),
     )

@@ -235,6 +235,8 @@ class PostgresRows(Rows):
     @override
     async def finish_purge(self, version: Version) -> Removed:
         names = self._names(version)
+        # What else changes these rows has this lock.
+        await self._lock({version.document: version.collection})
         passages = await self._tx.execute(statements.REMOVE_PASSAGES, names)
         answers = await self._tx.execute(statements.REDACT, names)
         cursor = await self._tx.execute(
@@ -289,6 +291,7 @@ def _description(row: Mapping[str, Any]) -> Description:
         metadata=row["metadata"],
         revision=row["revision"],
         created_at=row["created_at"],
+        live_at=row["live_at"],
         superseded_at=row["superseded_at"],
     )
 

@@ -6,12 +6,19 @@ from query.store.records import IN_USE
 
 STANDING: Final = "live_version, tombstone_version, failed_versions, labels, labels_order"
 
-# When the version of a description was superseded; NULL if it is live, or may become so.
-SUPERSEDED_AT: Final = """(
-    SELECT superseded_at FROM superseded_versions AS old
-    WHERE old.tenant_id = descriptions.tenant_id AND old.document = descriptions.document
-        AND old.version = descriptions.version
-) AS superseded_at"""
+# When the version of a row was live, if it is kept; both are NULL if it is live, or may become so.
+_OF_KEPT: Final = """(
+    SELECT {{column}} FROM superseded_versions AS old
+    WHERE old.tenant_id = {table}.tenant_id AND old.document = {table}.document
+        AND old.version = {table}.version
+) AS {{column}}"""
+
+
+def select_life(table: str) -> str:
+    """The columns `live_at` and `superseded_at` of the version that a row of a table is of."""
+    column = _OF_KEPT.format(table=table)
+    return ", ".join(column.format(column=one) for one in ("live_at", "superseded_at"))
+
 
 LOCK: Final = f"""
 INSERT INTO documents (tenant_id, document, collection)
@@ -99,10 +106,14 @@ SELECT labels, labels_order FROM documents
 WHERE tenant_id = %(tenant)s AND document = %(document)s FOR SHARE
 """
 
-# Descriptions change under the lock of their document.
+# Descriptions change under the lock of their document. That of a superseded version changes no
+# more: once its points know it, only those of other versions have to be written.
 DESCRIPTIONS: Final = f"""
-SELECT version, title, metadata, revision, created_at, {SUPERSEDED_AT} FROM descriptions
-WHERE tenant_id = %(tenant)s AND document = %(document)s
+SELECT version, title, metadata, revision, created_at, {select_life("descriptions")}
+FROM descriptions
+WHERE tenant_id = %(tenant)s AND document = %(document)s AND version NOT IN (
+    SELECT version FROM superseded_versions
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND points_know)
 """  # noqa: S608
 
 # LIMIT 1: see `LABEL`.
@@ -125,6 +136,10 @@ ON CONFLICT DO NOTHING
 """
 
 FINISH_UPDATE: Final = """
+WITH known AS (
+    UPDATE superseded_versions SET points_know = true
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND NOT points_know
+)
 DELETE FROM relabelled_documents WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
@@ -142,28 +157,30 @@ SELECT count(*) AS passages FROM passages
 WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
 """
 
-# The version that was live stays if a history is kept, and so do those before it; others, which
-# never were complete, go. One moment ends the life of a version and begins that of the next.
+# The version that was live stays if a history is kept. What was stored of versions after it goes,
+# because none of them ever was complete. Of those before it only kept ones are left: they are not
+# looked at, because they may be many. One moment ends the life of a version and begins that of the
+# next.
 GO_LIVE: Final = """
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
+), before AS (
+    SELECT live_version, live_at, tombstone_version FROM documents
+    WHERE tenant_id = %(tenant)s AND document = %(document)s
 ), kept AS (
     INSERT INTO superseded_versions (tenant_id, document, version, live_at, superseded_at)
-    SELECT tenant_id, document, live_version, live_at, moment.now FROM documents, moment
-    WHERE tenant_id = %(tenant)s AND document = %(document)s AND live_version > tombstone_version
+    SELECT %(tenant)s, %(document)s, live_version, live_at, moment.now FROM before, moment
+    WHERE live_version > tombstone_version
         AND EXISTS (SELECT FROM history WHERE since IS NOT NULL)
     RETURNING version
 ), moved AS (
     INSERT INTO relabelled_documents (tenant_id, document)
     SELECT %(tenant)s, %(document)s FROM kept ON CONFLICT DO NOTHING
-), staying AS (
-    SELECT version FROM kept UNION ALL
-    SELECT version FROM superseded_versions
-    WHERE tenant_id = %(tenant)s AND document = %(document)s
 ), removed AS (
     DELETE FROM passages
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
-        AND version NOT IN (SELECT version FROM staying)
+        AND version >= (SELECT live_version FROM before)
+        AND version NOT IN (SELECT version FROM kept)
     RETURNING tenant_id, document, version
 ), recorded AS (
     INSERT INTO removed_versions (tenant_id, document, version)
@@ -171,7 +188,8 @@ WITH moment AS MATERIALIZED (
 ), undescribed AS (
     DELETE FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version < %(version)s
-        AND version NOT IN (SELECT version FROM staying)
+        AND version >= (SELECT live_version FROM before)
+        AND version NOT IN (SELECT version FROM kept)
 ), finished AS (
     DELETE FROM progress
     WHERE tenant_id = %(tenant)s AND document = %(document)s AND version <= %(version)s
@@ -183,11 +201,17 @@ FROM moment
 WHERE tenant_id = %(tenant)s AND document = %(document)s
 """
 
-# Records that the points of a kept version have to say that it is superseded.
+# Records that the points of a kept version have to say that it is superseded. The rows of a deleted
+# one stay until the end of its deletion, but its points have to go.
 MOVE_SUPERSEDED: Final = """
-INSERT INTO relabelled_documents (tenant_id, document)
-SELECT tenant_id, document FROM superseded_versions
-WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+WITH kept AS (
+    UPDATE superseded_versions SET points_know = false
+    WHERE tenant_id = %(tenant)s AND document = %(document)s AND version = %(version)s
+        AND version > (SELECT tombstone_version FROM documents
+                       WHERE tenant_id = %(tenant)s AND document = %(document)s)
+    RETURNING tenant_id, document
+)
+INSERT INTO relabelled_documents (tenant_id, document) SELECT * FROM kept
 ON CONFLICT (tenant_id, document) DO UPDATE SET document = excluded.document
 """
 
@@ -331,7 +355,7 @@ CROSS JOIN LATERAL (
 # The passages of a deleted version stay until the end of its deletion, after its points.
 STILL_THERE: Final = f"""
 SELECT wanted.point_id, known.labels, passage.version, title, metadata, revision, created_at,
-    superseded_at
+    live_at, superseded_at
 FROM unnest(%(point_ids)s::uuid[]) AS wanted(point_id)
 CROSS JOIN LATERAL (
     SELECT document, version FROM passages
@@ -342,7 +366,8 @@ CROSS JOIN LATERAL (
     WHERE tenant_id = %(tenant)s AND document = passage.document LIMIT 1
 ) AS known
 CROSS JOIN LATERAL (
-    SELECT title, metadata, revision, created_at, {SUPERSEDED_AT} FROM descriptions
+    SELECT title, metadata, revision, created_at, {select_life("descriptions")}
+    FROM descriptions
     WHERE tenant_id = %(tenant)s AND document = passage.document AND version = passage.version
     LIMIT 1
 ) AS described

@@ -100,6 +100,7 @@ def _follow(passage: Passage, valid: Attributes) -> Passage:
         title=described.title,
         metadata=described.metadata,
         created_at=described.created_at,
+        live_at=described.live_at,
         superseded_at=described.superseded_at,
     )
 

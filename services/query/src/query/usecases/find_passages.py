@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isnan
 from typing import Any, Final
 
@@ -266,7 +266,9 @@ def _check_span(as_of: datetime, span: HistorySpan) -> None:
             "superseded versions are not kept here; AQUIFER_HISTORY_DAYS of query keeps them",
         )
     if not span.since <= as_of <= span.now + CLOCKS_DIFFER:
-        earliest = span.since.isoformat(timespec="seconds")
+        # Rounded up: a time that somebody is told must not be refused.
+        rounded = span.since + timedelta(seconds=1) - timedelta(microseconds=1)
+        earliest = rounded.isoformat(timespec="seconds")
         detail = f"searches can look back to {earliest}, and not ahead"
         raise InvalidInputError(
             "AS_OF_RANGE",

@@ -115,6 +115,7 @@ class IndexChunks:
         if standing.is_wanted(version.number):
             return True
         async with self.begin(tenant) as work:
+            await work.rows.lock(version)
             return await work.rows.move_superseded(version)
 
 

@@ -24,7 +24,11 @@ def make_point(point_id: UUID, passage: Passage, dense: Vector) -> Point:
 
 def describe_point(passage: Passage) -> Facts:
     """What the point of a passage knows of the description of its version."""
-    document = passage.version.document
     return list_facts(
-        document, passage.title, passage.metadata, passage.created_at, passage.superseded_at
+        passage.version.document,
+        passage.title,
+        passage.metadata,
+        passage.created_at,
+        live_at=passage.live_at,
+        superseded_at=passage.superseded_at,
     )

@@ -126,9 +126,9 @@ class Rows(Protocol):
         """Make first versions of documents live."""
 
     async def move_superseded(self, version: Version) -> bool:
-        """Record that the points of a kept version have to say that it is superseded.
+        """Record that the points of a kept, locked version have to say that it is superseded.
 
-        False if the version is not kept.
+        False if the version is not kept, or deleted.
         """
 
     async def forget_superseded(self, version: Version) -> bool:
@@ -167,7 +167,10 @@ class Rows(Protocol):
         """
 
     async def share_attributes(self, document: str) -> Attributes:
-        """Read what points have to know; it cannot change until the transaction ends."""
+        """Read what points have to know; it cannot change until the transaction ends.
+
+        Descriptions are left out of superseded versions whose points know that already.
+        """
 
     async def finish_update(self, document: str) -> None:
         """Record that all points of a document know its labels and descriptions."""

@@ -136,20 +136,22 @@ class ReconcilePoints(Check):
         )
 
     async def _remove(self, index: Index, tenant: TenantScope, orphans: Sequence[Entry]) -> int:
-        """Removes those that no batch needs; returns their number."""
+        """Removes those that no batch needs, and that still have no passage; returns their number.
+
+        One that was stored since the passages were read may be of a superseded version by now.
+        """
         unwanted: list[Entry] = []
         uncertain: list[Entry] = []
         for one in orphans:
             standing = await self.ledger.read_standing(tenant.tenant, one.document)
             (uncertain if standing.is_wanted(one.version) else unwanted).append(one)
-        settled = self._choose_settled(uncertain)
-        if settled:
-            async with self.begin(tenant.tenant) as work:
-                held = await work.rows.lock_passages([UUID(one.point_id) for one in settled])
-            unwanted += [one for one in settled if UUID(one.point_id) not in held]
-        if not unwanted:
+        chosen = [UUID(one.point_id) for one in (*unwanted, *self._choose_settled(uncertain))]
+        if not chosen:
             return 0
-        return await index.vectors.delete_points(tenant, [one.point_id for one in unwanted])
+        async with self.begin(tenant.tenant) as work:
+            held = await work.rows.lock_passages(chosen)
+        gone = [str(one) for one in chosen if one not in held]
+        return await index.vectors.delete_points(tenant, gone) if gone else 0
 
     def _choose_settled(self, orphans: Sequence[Entry]) -> Sequence[Entry]:
         """Those that had no passage long ago either; the others are remembered."""

@@ -39,7 +39,12 @@ class UpdatePoints:
             shared = await work.rows.share_attributes(document)
             facts = {
                 version: list_facts(
-                    document, one.title, one.metadata, one.created_at, one.superseded_at
+                    document,
+                    one.title,
+                    one.metadata,
+                    one.created_at,
+                    live_at=one.live_at,
+                    superseded_at=one.superseded_at,
                 )
                 for version, one in shared.descriptions.items()
             }

@@ -93,7 +93,7 @@ async def search(
         folder / "shard", json.loads((folder / "store.json").read_text())["dimensions"]
     )
     scope = TenantScope(tenant)
-    within = Filter(collections=frozenset({f"collections/{collection}"}))
+    within = Filter(collections=frozenset({f"collections/{collection}"}), live_only=True)
     plain_terms = SparseVector((), ())
     async with Batcher(minilm.load()) as batcher:
 

@@ -19,7 +19,6 @@ from query.filters.language import parse_filter
 from query.filters.points import ask_points
 from query.retrieval.lexical import SparseVector, encode_passage, read_words
 from query.retrieval.vector_store import (
-    EVERYTHING,
     SPELLINGS_MAX,
     Filter,
     Point,
@@ -123,10 +122,12 @@ def _make_filter() -> Filter:
     """One collection, and a condition on metadata that half of its points meet."""
     expression = parse_filter(CONDITION)
     assert expression is not None
-    return Filter(collections=frozenset({"collections/c1"}), where=ask_points(expression))
+    return Filter(
+        collections=frozenset({"collections/c1"}), where=ask_points(expression), live_only=True
+    )
 
 
 SEARCHES: Final[Mapping[str, tuple[TenantScope, Filter]]] = {
     "filtered": (TenantScope(TENANT, frozenset()), _make_filter()),
-    "whole tenant": (TenantScope(TENANT), EVERYTHING),
+    "whole tenant": (TenantScope(TENANT), Filter(live_only=True)),
 }

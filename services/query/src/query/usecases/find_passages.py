@@ -26,7 +26,6 @@ from query.domain import (
 from query.filters.points import (
     CLOCKS_DIFFER,
     AllPoint,
-    PointCondition,
     ask_history,
     ask_points,
 )
@@ -246,14 +245,13 @@ class FindPassages:
 
 def _restrict(question: Question) -> Filter:
     """The points that a search may find."""
-    parts: list[PointCondition] = []
-    if question.where is not None:
-        parts.append(ask_points(question.where))
+    where = None if question.where is None else ask_points(question.where)
     if question.as_of is not None:
-        parts.append(ask_history(question.as_of))
+        then = ask_history(question.as_of)
+        where = then if where is None else AllPoint((where, then))
     return Filter(
         collections=name_collections(question.collection, question.collections),
-        where=parts[0] if len(parts) == 1 else AllPoint(tuple(parts)) if parts else None,
+        where=where,
         live_only=question.as_of is None,
     )
 

@@ -128,8 +128,10 @@ async def test_a_user_without_grants_may_do_nothing(nats: Nats):
 
 async def test_a_frozen_server_goes_on_where_it_was(nats: Nats):
     nats.freeze()
-    assert not nats.is_ready()
-    nats.thaw()
+    try:
+        assert not nats.is_ready()
+    finally:
+        nats.thaw()
     async with connect(nats, USERS[0]) as connection:
         await connection.flush(timeout=20)
     assert nats.is_ready()

@@ -144,7 +144,7 @@ class Part(ABC):
     def freeze(self) -> None:
         """Suspends it and all its children: its sockets stay open, but nothing answers."""
         if self._child:
-            self._child.send(Signals.SIGSTOP)
+            self._child.suspend()
 
     def thaw(self) -> None:
         """Continues a suspended part."""

@@ -12,7 +12,7 @@ from signal import Signals
 
 from chassis.base.errors import UnavailableError
 from stack.guardian import Guardian
-from stack.trees import descendants, kill_tree
+from stack.trees import descendants, kill_tree, suspend_tree
 
 LOG_BYTES_MAX = 16 << 20
 _KILL_WAIT_S = 10.0
@@ -104,6 +104,11 @@ class Child:
             for pid in (self.pid, *descendants(self.pid)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
+
+    def suspend(self) -> None:
+        """Suspends it and all its children; returns when none of their threads runs any more."""
+        if self.exit_code is None:
+            suspend_tree((self.pid, *descendants(self.pid)))
 
     def _end(self, family: Iterable[int]) -> None:
         kill_tree(self.pid, family)

@@ -1,4 +1,4 @@
-"""Finds the descendants of a process and kills them.
+"""Finds the descendants of a process, suspends and kills them.
 
 Reads /proc; on a system without it only the process group is found.
 """
@@ -12,6 +12,7 @@ from signal import Signals
 
 _PROC = Path("/proc")
 _GONE = {"Z", "X"}
+_SUSPENDED = {"T", "t", *_GONE}
 _GONE_WAIT_S = 5.0
 _POLL_S = 0.005
 
@@ -57,6 +58,29 @@ def kill_tree(leader: int, family: Iterable[int]) -> None:
     deadline = time.monotonic() + _GONE_WAIT_S
     while any(is_alive(pid) for pid in family) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+
+
+def suspend_tree(family: Iterable[int]) -> None:
+    """Suspends processes; returns when none of their threads runs any more.
+
+    The signal returns before: on a busy machine a thread may answer one more call.
+    """
+    family = frozenset(family)
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, Signals.SIGSTOP)
+    deadline = time.monotonic() + _GONE_WAIT_S
+    while any(map(_is_running, family)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a thread of a process is not suspended."""
+    states: list[str] = []
+    for stat in _PROC.joinpath(str(pid), "task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+    return any(state not in _SUSPENDED for state in states)
 
 
 def _parents() -> dict[int, int]:

@@ -28,6 +28,8 @@ STREAM: Final = state_stream(SERVICE)
 LIMIT_S: Final = 5.0
 # A notification can be lost, for example while the connection is away.
 READ_AGAIN_S: Final = 30.0
+# The broker may send a notification before the stream has what it is about.
+STORED_S: Final = 1.0
 _MODELS: Final = "models"
 _ALIASES: Final = "aliases"
 
@@ -114,14 +116,16 @@ class StoredDefinitions(DefinitionStore):
 
         await self._bus.subscribe(state_subject(SERVICE, ">"), notice)
         self._bus.on_reconnected.append(changed.set)
+        pause_s = READ_AGAIN_S
         while True:
             changed.clear()
             yield
             try:
-                async with asyncio.timeout(READ_AGAIN_S):
+                async with asyncio.timeout(pause_s):
                     await changed.wait()
+                pause_s = STORED_S
             except TimeoutError:
-                continue
+                pause_s = READ_AGAIN_S
 
     async def _publish(self, subject: str, content: bytes) -> None:
         with translate_errors():

@@ -148,7 +148,10 @@ class DefinitionStore(Protocol):
         """Remove an alias."""
 
     def watch(self) -> AsyncIterator[None]:
-        """Yields once at the start, and then whenever something may have changed."""
+        """Yields once at the start, and then whenever something may have changed.
+
+        Again a moment after a change: what is read at once may be from before it.
+        """
 
 
 class VectorCache(Protocol):

@@ -18,7 +18,7 @@ from aquifer.inference.v1 import model_service_pb2 as models_pb
 from chassis.events.topology import state_subject
 from inference import model_loader
 from inference.app import build
-from inference.definition_store import STREAM
+from inference.definition_store import STORED_S, STREAM, StoredDefinitions
 from services.inference.tests.openai_server import MODEL, running_openai_server
 
 from .conftest import RunningService, failure, question, settings_for
@@ -172,6 +172,21 @@ async def test_every_replica_has_it_also_one_that_starts_later(start, server):
     for replica in (first, third):
         await replica.until(lambda listed: "chat" not in listed)
         assert await failure(replica.ask("best")) == ("NOT_FOUND", "MODEL_UNKNOWN")
+
+
+async def test_a_change_is_looked_at_again_when_the_broker_has_stored_it(bus):
+    """The broker may tell of a change before the stream has it."""
+    async with bus.connect("inference") as own, asyncio.timeout(20):
+        definitions = StoredDefinitions(own, "")
+        changes = definitions.watch()
+        await anext(changes)
+        await definitions.write_alias("best", "chat")
+        await anext(changes)
+        await anext(changes)
+        assert (await definitions.read()).aliases == {"best": "chat"}
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2 * STORED_S):
+                await anext(changes)
 
 
 async def test_a_model_is_replaced_without_a_gap(start, server, other):

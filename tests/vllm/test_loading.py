@@ -36,6 +36,13 @@ def children() -> set[int]:
     return {one.pid for one in running if "resource_tracker" not in " ".join(one.cmdline())}
 
 
+async def wait_until_gone(before: set[int]) -> None:
+    """vLLM kills an engine that takes too long to end; the system needs a moment to remove it."""
+    async with asyncio.timeout(10):
+        while children() - before:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_loaded_model_answers_and_leaves_no_process_when_it_is_closed(model_folder):
     before = children()
     opener = Opener(str(model_folder.parent), "")
@@ -46,7 +53,7 @@ async def test_a_loaded_model_answers_and_leaves_no_process_when_it_is_closed(mo
         assert steps[-1].usage.output_tokens > 0
         assert model.card.name == "loaded"
         assert children() - before
-    assert not children() - before
+    await wait_until_gone(before)
 
 
 async def test_a_model_that_is_unloaded_while_it_starts_leaves_no_process(model_folder):
@@ -64,4 +71,4 @@ async def test_a_model_that_is_unloaded_while_it_starts_leaves_no_process(model_
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not children() - before
+    await wait_until_gone(before)

@@ -55,6 +55,14 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySpan:
+    """The times that searches can look back to; `since` is None if no history is kept."""
+
+    since: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """Verified candidates, best first.
 
@@ -65,15 +73,7 @@ class Found:
     hits: Sequence[Hit]
     complete_store: UUID | None
     live: str
-    span: "HistorySpan | None" = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistorySpan:
-    """The times that searches can look back to; `since` is None if no history is kept."""
-
-    since: datetime | None
-    now: datetime
+    span: HistorySpan | None = None
 
 
 class Rows(Protocol):
